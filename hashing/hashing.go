@@ -1,0 +1,49 @@
+// Package hashing computes the digest under which a table lists an API key: the
+// lower-case hex of 64 bytes of SHAKE-256 (FIPS 202).
+//
+// Interpreted, a Keccak permutation costs about a hundred times what it costs
+// compiled. So the digest comes from the host's own SHA-3 where that is linked
+// in and gives known answers (host.go), and from interpreted code with a bounded
+// cache where it is not (keccak.go, cache.go).
+package hashing
+
+import "encoding/hex"
+
+const (
+	// rate is how many bytes of message SHAKE-256 takes in between two
+	// permutations. SHA3-256 has the same rate.
+	rate = 136
+	// size is the length of a digest in bytes.
+	size = 64
+)
+
+// hostAgrees is settled once, when the package is loaded.
+var hostAgrees = givesKnownAnswers(hostSum)
+
+// recent remembers what the interpreted permutation computed.
+var recent = newCache(4096)
+
+// Digest returns the digest of key. It may be called from any goroutine.
+func Digest(key string) string {
+	if hostAgrees {
+		if sum, ok := hostSum(key); ok {
+			return hex.EncodeToString(sum)
+		}
+	}
+	return recent.digest(key)
+}
+
+// Compiled reports whether digests come from the host's compiled SHA-3.
+func Compiled() bool {
+	return hostAgrees
+}
+
+// pad returns key as whole blocks, padded as SHAKE pads: the domain bits 1111
+// and the first bit of 10*1 in one byte, its last bit in the last.
+func pad(key string) []byte {
+	blocks := make([]byte, (len(key)/rate+1)*rate)
+	copy(blocks, key)
+	blocks[len(key)] = 0x1f
+	blocks[len(blocks)-1] |= 0x80
+	return blocks
+}
