@@ -1,0 +1,411 @@
+package quota
+
+import (
+	"math/rand"
+	"sync"
+	"testing"
+)
+
+const second = int64(1_000_000)
+
+// allowance returns an allowance with counters of its own.
+func allowance(rate *RateLimit, quota *Quota) *Allowance {
+	return &Allowance{RateLimit: rate, RateCounter: &Counter{number: 1}, Quota: quota, QuotaCounter: &Counter{number: 2}}
+}
+
+func TestTakeTimelines(t *testing.T) {
+	type step struct {
+		at      int64
+		refusal string
+		rate    int64
+		quota   int64
+		retry   int64
+	}
+	for _, test := range []struct {
+		name  string
+		rate  *RateLimit
+		quota *Quota
+		steps []step
+	}{
+		{"no limits", nil, nil, []step{{at: 0}, {at: 0}}},
+		{"a burst, then one token at a time", &RateLimit{Limit: 2, Period: second, Burst: 3}, nil, []step{
+			{at: 0, rate: 2}, {at: 0, rate: 1}, {at: 0, rate: 0},
+			{at: 0, refusal: RateLimited, retry: second / 2},
+			{at: second/2 - 1, refusal: RateLimited, retry: 1},
+			{at: second / 2, rate: 0},
+			{at: 10 * second, rate: 2},
+		}},
+		{"a limit that does not divide its period", &RateLimit{Limit: 3, Period: second, Burst: 1}, nil, []step{
+			{at: 0, rate: 0},
+			{at: 333_333, refusal: RateLimited, retry: 1},
+			{at: 333_334, rate: 0},
+		}},
+		{"a clock that steps back stands still", &RateLimit{Limit: 1, Period: second, Burst: 1}, nil, []step{
+			{at: 5 * second, rate: 0},
+			{at: 0, refusal: RateLimited, retry: second},
+			{at: 5*second + 1, refusal: RateLimited, retry: second - 1},
+			{at: 6 * second, rate: 0},
+		}},
+		{"the largest rate limit", &RateLimit{Limit: 1e9, Period: 3600 * second, Burst: 1e9}, nil, []step{
+			{at: 0, rate: 1e9 - 1},
+			{at: 1 << 52, rate: 1e9 - 1},
+		}},
+		{"a quota gives back a slot at a time", nil, &Quota{Limit: 2, Period: 64}, []step{
+			{at: 0, quota: 1}, {at: 10, quota: 0},
+			{at: 10, refusal: QuotaExceeded, retry: 55},
+			{at: 64, refusal: QuotaExceeded, retry: 1},
+			{at: 65, quota: 0},
+			{at: 74, refusal: QuotaExceeded, retry: 1},
+			{at: 75, quota: 0},
+		}},
+		{"a quota whose clock steps back", nil, &Quota{Limit: 1, Period: 64}, []step{
+			{at: 100, quota: 0},
+			{at: 0, refusal: QuotaExceeded, retry: 65},
+			{at: 164, refusal: QuotaExceeded, retry: 1},
+			{at: 165, quota: 0},
+		}},
+		{"a quota of zero", nil, &Quota{Limit: 0, Period: second}, []step{
+			{at: 0, refusal: QuotaExceeded, retry: second},
+		}},
+		{"the largest quota", nil, &Quota{Limit: 999_999_999_999_999, Period: 9999 * 3600 * second}, []step{
+			{at: 1 << 52, quota: 999_999_999_999_998},
+		}},
+		{"a refusal by quota spends no token", &RateLimit{Limit: 1, Period: second, Burst: 2}, &Quota{Limit: 1, Period: 10 * second}, []step{
+			{at: 0, rate: 1, quota: 0},
+			{at: 0, refusal: QuotaExceeded, rate: 1, quota: 0, retry: 10*second + 156_250},
+		}},
+		{"a refusal by rate spends no quota", &RateLimit{Limit: 1, Period: second, Burst: 1}, &Quota{Limit: 9, Period: second}, []step{
+			{at: 0, rate: 0, quota: 8},
+			{at: 0, refusal: RateLimited, rate: 0, quota: 8, retry: second},
+			{at: second, rate: 0, quota: 7},
+		}},
+		{"of two refusals the longer", &RateLimit{Limit: 1, Period: second, Burst: 1}, &Quota{Limit: 1, Period: 64 * second}, []step{
+			{at: 0},
+			{at: 0, refusal: QuotaExceeded, retry: 65 * second},
+		}},
+	} {
+		a := allowance(test.rate, test.quota)
+		for i, want := range test.steps {
+			d := Take(a, want.at)
+			got := step{want.at, d.Refusal, d.Rate.Requests, d.Quota.Requests, d.RetryAfter}
+			if got != want {
+				t.Errorf("%s, step %d: got %+v, want %+v", test.name, i, got, want)
+			}
+		}
+	}
+}
+
+func TestReset(t *testing.T) {
+	a := allowance(&RateLimit{Limit: 10, Period: second, Burst: 10}, &Quota{Limit: 1000, Period: 64 * second})
+	d := Take(a, 0)
+	if got, want := d.Rate.Reset, second/10; got != want {
+		t.Errorf("rate limit: next token after %d, want %d", got, want)
+	}
+	if got, want := d.Quota.Reset, 65*second; got != want {
+		t.Errorf("quota: next room after %d, want %d", got, want)
+	}
+}
+
+// admissions drives a with a clock that mostly goes on, sometimes jumps and
+// sometimes steps back, and returns the latest time seen at each admission.
+func admissions(t *testing.T, random *rand.Rand, a *Allowance, stride int64, steps int) []int64 {
+	t.Helper()
+	var now, latest int64
+	var admitted []int64
+	for i := 0; i < steps; i++ {
+		switch random.Intn(20) {
+		case 0:
+			now -= random.Int63n(20 * stride)
+		case 1:
+			now += random.Int63n(40 * stride)
+		default:
+			now += random.Int63n(stride + 1)
+		}
+		if now > latest {
+			latest = now
+		}
+		if Take(a, now).Refusal == "" {
+			admitted = append(admitted, latest)
+		}
+	}
+	if len(admitted) == 0 || len(admitted) == steps {
+		t.Fatalf("%d of %d were admitted: this schedule shows nothing", len(admitted), steps)
+	}
+	return admitted
+}
+
+func TestRateLimitNeverExceedsBurstPlusRate(t *testing.T) {
+	for seed := int64(0); seed < 15; seed++ {
+		random := rand.New(rand.NewSource(seed))
+		limit := &RateLimit{Limit: 1 + random.Int63n(50), Period: second * (1 + random.Int63n(60)), Burst: 1 + random.Int63n(30)}
+		admitted := admissions(t, random, allowance(limit, nil), limit.Period/limit.Limit, 300)
+		for i := range admitted {
+			for j := i; j < len(admitted); j++ {
+				// j-i+1 ≤ burst + limit × t ÷ period, in whole numbers.
+				excess := int64(j-i+1) - limit.Burst
+				if excess*limit.Period > limit.Limit*(admitted[j]-admitted[i]) {
+					t.Fatalf("seed %d, %+v: %d requests from %d to %d", seed, *limit, j-i+1, admitted[i], admitted[j])
+				}
+			}
+		}
+	}
+}
+
+func TestRateLimitGivesAllThatItMay(t *testing.T) {
+	// A reference that shares nothing with the code: tokens in parts of
+	// 1/Period, refilled by stepping the clock.
+	limit := &RateLimit{Limit: 7, Period: 13, Burst: 4}
+	a := allowance(limit, nil)
+	random := rand.New(rand.NewSource(1))
+	parts, full := limit.Burst*limit.Period, limit.Burst*limit.Period
+	for now := int64(0); now < 3000; now++ {
+		if random.Intn(3) != 0 {
+			want := parts >= limit.Period
+			if got := Take(a, now).Refusal == ""; got != want {
+				t.Fatalf("at %d with %d of %d parts: admitted %t, want %t", now, parts, full, got, want)
+			}
+			if want {
+				parts -= limit.Period
+			}
+		}
+		if parts += limit.Limit; parts > full {
+			parts = full
+		}
+	}
+}
+
+func TestQuotaHoldsInAnyWindow(t *testing.T) {
+	for seed := int64(0); seed < 15; seed++ {
+		random := rand.New(rand.NewSource(seed))
+		quota := &Quota{Limit: 1 + random.Int63n(40), Period: second * (1 + random.Int63n(9999))}
+		admitted := admissions(t, random, allowance(nil, quota), quota.Period/quota.Limit, 400)
+		for i := int(quota.Limit); i < len(admitted); i++ {
+			if spread := admitted[i] - admitted[i-int(quota.Limit)]; spread < quota.Period {
+				t.Fatalf("seed %d, %+v: %d requests within %d", seed, *quota, quota.Limit+1, spread)
+			}
+		}
+	}
+}
+
+func TestQuotaGivesBackInTime(t *testing.T) {
+	for seed := int64(0); seed < 10; seed++ {
+		random := rand.New(rand.NewSource(seed))
+		quota := &Quota{Limit: 1 + random.Int63n(20), Period: second * (1 + random.Int63n(100))}
+		a := allowance(nil, quota)
+		late := quota.Period / 50
+		var now int64
+		var admitted []int64
+		for i := 0; i < 300; i++ {
+			now += random.Int63n(2 * quota.Period / quota.Limit)
+			d := Take(a, now)
+			if d.Refusal == "" {
+				admitted = append(admitted, now)
+				continue
+			}
+			recent := 0
+			for _, at := range admitted {
+				if at > now-quota.Period-late {
+					recent++
+				}
+			}
+			if recent < int(quota.Limit) {
+				t.Fatalf("seed %d, %+v: refused at %d with %d requests in the window and 2 %%", seed, *quota, now, recent)
+			}
+			if again := Take(a, now+d.RetryAfter-1); again.Refusal == "" {
+				t.Fatalf("seed %d, %+v: admitted before Retry-After", seed, *quota)
+			}
+			now += d.RetryAfter
+			if again := Take(a, now); again.Refusal != "" {
+				t.Fatalf("seed %d, %+v: refused after Retry-After", seed, *quota)
+			}
+			admitted = append(admitted, now)
+		}
+	}
+}
+
+func TestConsumptionSurvivesEdits(t *testing.T) {
+	a := allowance(nil, &Quota{Limit: 5, Period: 3600 * second})
+	for i := 0; i < 5; i++ {
+		Take(a, 0)
+	}
+	if d := Take(a, 0); d.Refusal != QuotaExceeded {
+		t.Fatalf("sixth of five: got %+v, want a refusal", d)
+	}
+	a.Quota = &Quota{Limit: 500, Period: 3600 * second}
+	if d := Take(a, 0); d.Quota.Requests != 494 {
+		t.Errorf("quota raised to 500: %d left after 6 requests, want 494", d.Quota.Requests)
+	}
+	a.Quota = &Quota{Limit: 3, Period: 3600 * second}
+	if d := Take(a, 0); d.Refusal != QuotaExceeded || d.Quota.Requests != 0 {
+		t.Errorf("quota lowered to 3: got %+v, want a refusal", d)
+	}
+
+	a = allowance(&RateLimit{Limit: 10, Period: second, Burst: 10}, nil)
+	for i := 0; i < 7; i++ {
+		Take(a, 0)
+	}
+	a.RateLimit = &RateLimit{Limit: 60, Period: 60 * second, Burst: 60}
+	if d := Take(a, 0); d.Rate.Requests != 52 {
+		t.Errorf("rate limit raised to 60 a minute: %d left after 8 requests, want 52", d.Rate.Requests)
+	}
+	a.RateLimit = &RateLimit{Limit: 5, Period: 3600 * second, Burst: 5}
+	if d := Take(a, 0); d.Refusal != RateLimited || d.RetryAfter != 4*720*second {
+		t.Errorf("rate limit lowered to 5 an hour with 8 spent: got %+v, want a refusal for 48 minutes", d)
+	}
+}
+
+func TestWindowIsBounded(t *testing.T) {
+	random := rand.New(rand.NewSource(1))
+	counter := &Counter{}
+	var now, sum int64
+	for i := 0; i < 20_000; i++ {
+		quota := &Quota{Limit: 1 << 40, Period: second << uint(random.Intn(20))}
+		a := &Allowance{Quota: quota, QuotaCounter: counter}
+		now += random.Int63n(second)
+		Take(a, now)
+		if len(counter.window.slots) > maxSlots {
+			t.Fatalf("after %d requests: %d slots, want at most %d", i+1, len(counter.window.slots), maxSlots)
+		}
+	}
+	for _, s := range counter.window.slots {
+		sum += s.count
+	}
+	if sum != counter.window.total {
+		t.Errorf("slots add up to %d, total says %d", sum, counter.window.total)
+	}
+}
+
+func TestTakeFromManyGoroutines(t *testing.T) {
+	// Two grants with the same two counters in opposite roles: only a fixed
+	// order of locking keeps them from waiting for each other for ever.
+	one, other := &Counter{number: 1}, &Counter{number: 2}
+	limit, quota := &RateLimit{Limit: 1, Period: 3600 * second, Burst: 100}, &Quota{Limit: 100, Period: 3600 * second}
+	grants := []*Allowance{
+		{RateLimit: limit, RateCounter: one, Quota: quota, QuotaCounter: other},
+		{RateLimit: limit, RateCounter: other, Quota: quota, QuotaCounter: one},
+	}
+	var wait sync.WaitGroup
+	admitted := make([]int, 8)
+	for g := range admitted {
+		g := g
+		wait.Add(1)
+		go func() {
+			defer wait.Done()
+			for i := 0; i < 100; i++ {
+				if Take(grants[g%2], 0).Refusal == "" {
+					admitted[g]++
+				}
+			}
+		}()
+	}
+	wait.Wait()
+	total := 0
+	for _, n := range admitted {
+		total += n
+	}
+	if total < 100 || total > 200 {
+		t.Errorf("got %d admitted, want 100 for each of two counters at most", total)
+	}
+	for _, c := range []*Counter{one, other} {
+		if c.window.total+c.tokens.spent/limit.Period != int64(total) {
+			t.Errorf("a counter lost requests: %d in its window, %d tokens, %d admitted", c.window.total, c.tokens.spent/limit.Period, total)
+		}
+	}
+}
+
+func TestOneCounterForBothLimits(t *testing.T) {
+	c := &Counter{number: 1}
+	a := &Allowance{
+		RateLimit: &RateLimit{Limit: 5, Period: second, Burst: 5}, RateCounter: c,
+		Quota: &Quota{Limit: 9, Period: second}, QuotaCounter: c,
+	}
+	d := Take(a, 0)
+	if d.Rate.Requests != 4 || d.Quota.Requests != 8 {
+		t.Errorf("got %+v, want 4 and 8 left", d)
+	}
+}
+
+func TestStoreSharesCounters(t *testing.T) {
+	s := NewStore(10)
+	if s.Get("a", 0) != s.Get("a", 0) {
+		t.Error("one bucket, two counters")
+	}
+	if s.Get("a", 0) == s.Get("b", 0) {
+		t.Error("two buckets, one counter")
+	}
+}
+
+func TestStoreDropsOnlyIdleCounters(t *testing.T) {
+	s := NewStore(3)
+	quota := &Quota{Limit: 5, Period: 64 * second}
+	busy := s.Get("busy", 0)
+	idle := s.Get("idle", 0)
+	Take(&Allowance{Quota: quota, QuotaCounter: busy}, 0)
+	s.Get("third", 0)
+	if c := s.Get("fourth", second-1); c != nil {
+		t.Fatal("a full store with nothing idle made room")
+	}
+	if c := s.Get("fourth", second); c == nil {
+		t.Fatal("a full store with idle counters made no room")
+	}
+	if s.Get("busy", second) != busy {
+		t.Error("a counter in use was dropped")
+	}
+	if d := Take(&Allowance{Quota: quota, QuotaCounter: idle}, second); !d.Dropped {
+		t.Errorf("take from a dropped counter: got %+v, want Dropped", d)
+	}
+	rate := &RateLimit{Limit: 1, Period: second, Burst: 1}
+	if d := Take(&Allowance{RateLimit: rate, RateCounter: idle}, second); !d.Dropped {
+		t.Errorf("take from a dropped counter: got %+v, want Dropped", d)
+	}
+	// Its only request leaves the window after 65 seconds, not earlier.
+	s.Get("fifth", 65*second-1)
+	if s.Get("busy", 65*second-1) != busy {
+		t.Error("a counter was dropped before it was idle")
+	}
+}
+
+func TestStoreStaysSmall(t *testing.T) {
+	s := NewStore(1000)
+	rate := &RateLimit{Limit: 1, Period: second, Burst: 1}
+	for i := int64(0); i < 3000; i++ {
+		now := i * second / 10
+		c := s.Get(string(rune('a'+i%26))+string(rune('A'+i/26)), now)
+		if c == nil {
+			t.Fatalf("no room for bucket %d though those older than a second are idle", i)
+		}
+		Take(&Allowance{RateLimit: rate, RateCounter: c}, now)
+	}
+	// Each counter is idle a second after its use: about ten are not.
+	if n := s.Len(); n > 100 {
+		t.Errorf("got %d counters, want idle ones dropped", n)
+	}
+}
+
+func FuzzTake(f *testing.F) {
+	f.Add(int64(10), int64(1_000_000), int64(10), int64(1000), int64(60_000_000), []byte{1, 200, 3, 0, 0, 0, 255})
+	f.Fuzz(func(t *testing.T, limit, period, burst, quotaLimit, quotaPeriod int64, strides []byte) {
+		within := func(n, low, high int64) int64 { return low + int64(uint64(n)%uint64(high-low+1)) }
+		rate := &RateLimit{Limit: within(limit, 1, 1e9), Period: within(period, 1e6, 3.6e9), Burst: within(burst, 1, 1e9)}
+		quota := &Quota{Limit: within(quotaLimit, 0, 999_999_999_999_999), Period: within(quotaPeriod, 1e6, 9999*3600*1e6)}
+		a := allowance(rate, quota)
+		var now int64
+		for _, stride := range strides {
+			now += (int64(stride) - 50) * 300_000
+			d := Take(a, now)
+			if d.Rate.Requests < 0 || d.Rate.Requests > rate.Burst || d.Quota.Requests < 0 || d.Quota.Requests > quota.Limit {
+				t.Fatalf("%+v %+v at %d: %+v", *rate, *quota, now, d)
+			}
+			if (d.Refusal == "") != (d.RetryAfter == 0) || d.Rate.Reset < 0 || d.Quota.Reset < 0 {
+				t.Fatalf("%+v %+v at %d: %+v", *rate, *quota, now, d)
+			}
+		}
+	})
+}
+
+func BenchmarkTake(b *testing.B) {
+	a := allowance(&RateLimit{Limit: 1e6, Period: second, Burst: 1e6}, &Quota{Limit: 1e12, Period: 3600 * second})
+	for i := 0; i < b.N; i++ {
+		Take(a, int64(i))
+	}
+}
