@@ -18,7 +18,15 @@ const (
 )
 
 // hostAgrees is settled once, when the package is loaded.
-var hostAgrees = givesKnownAnswers(hostSum)
+var hostAgrees bool
+
+// Yaegi does not see that a variable's initializer reaches another variable
+// through a function, as givesKnownAnswers reaches knownAnswers: it would run
+// with no answers to give and agree to anything. An init function runs after all
+// variables.
+func init() {
+	hostAgrees = givesKnownAnswers(hostSum)
+}
 
 // recent remembers what the interpreted permutation computed.
 var recent = newCache(4096)
