@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"regexp"
 	"sort"
 	"strings"
@@ -29,6 +30,9 @@ var ErrTooLarge = errors.New("table is larger than allowed")
 
 // Read returns all of r, or ErrTooLarge when r holds more than maxBytes.
 func Read(r io.Reader, maxBytes int64) ([]byte, error) {
+	if maxBytes == math.MaxInt64 {
+		maxBytes-- // one byte more than the cap is asked for
+	}
 	data, err := io.ReadAll(io.LimitReader(r, maxBytes+1))
 	if err != nil {
 		return nil, fmt.Errorf("reading table: %w", err)
