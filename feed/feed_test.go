@@ -1,0 +1,1107 @@
+package feed
+
+import (
+	"compress/gzip"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"runtime"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/tollgate-apim/tollgate/table"
+)
+
+const testToken = "sync-token-0123456789"
+
+// tableBody returns a small valid table. Two with the same arguments are the
+// same bytes.
+func tableBody(revision int, title string) string {
+	return fmt.Sprintf(`{"revision": %d, "issuedAt": "2026-11-21T17:00:00Z", "plans": {"apps/plan": {"title": %q}},
+		"apis": {}, "subscriptions": {}, "applications": {}, "keys": {}}`, revision, title)
+}
+
+// fakeTime stands in for the clock and the timer. A timer never runs by itself:
+// poll runs the armed one on the caller's goroutine, so that all that a poll
+// does is done when it returns.
+type fakeTime struct {
+	mu    sync.Mutex
+	clock time.Time
+	luck  float64
+	armed []fakeTimer // at most one, unless the feed is wrong
+}
+
+type fakeTimer struct {
+	delay time.Duration
+	run   func()
+}
+
+func newFakeTime() *fakeTime {
+	return &fakeTime{clock: time.Date(2026, 11, 21, 17, 0, 0, 0, time.UTC), luck: 0.5}
+}
+
+func (ft *fakeTime) timing() timing {
+	return timing{
+		now: func() time.Time {
+			ft.mu.Lock()
+			defer ft.mu.Unlock()
+			return ft.clock
+		},
+		after: func(d time.Duration, run func()) func() bool {
+			ft.mu.Lock()
+			defer ft.mu.Unlock()
+			ft.armed = append(ft.armed, fakeTimer{d, run})
+			return func() bool {
+				ft.mu.Lock()
+				defer ft.mu.Unlock()
+				ft.armed = nil
+				return true
+			}
+		},
+		draw: func() float64 {
+			ft.mu.Lock()
+			defer ft.mu.Unlock()
+			return ft.luck
+		},
+	}
+}
+
+// take removes the armed timer and lets its delay pass.
+func (ft *fakeTime) take(t *testing.T) fakeTimer {
+	t.Helper()
+	ft.mu.Lock()
+	defer ft.mu.Unlock()
+	if len(ft.armed) != 1 {
+		t.Fatalf("got %d timers armed, want 1", len(ft.armed))
+	}
+	timer := ft.armed[0]
+	ft.armed = nil
+	ft.clock = ft.clock.Add(timer.delay)
+	return timer
+}
+
+// poll runs the poll that is due next and returns the delay that preceded it.
+func (ft *fakeTime) poll(t *testing.T) time.Duration {
+	t.Helper()
+	timer := ft.take(t)
+	timer.run()
+	return timer.delay
+}
+
+func (ft *fakeTime) nextDelay(t *testing.T) time.Duration {
+	t.Helper()
+	ft.mu.Lock()
+	defer ft.mu.Unlock()
+	if len(ft.armed) != 1 {
+		t.Fatalf("got %d timers armed, want 1", len(ft.armed))
+	}
+	return ft.armed[0].delay
+}
+
+func (ft *fakeTime) armedTimers() int {
+	ft.mu.Lock()
+	defer ft.mu.Unlock()
+	return len(ft.armed)
+}
+
+// rig is a feed, the server that it asks, and what it reported.
+type rig struct {
+	t      *testing.T
+	feed   *Feed
+	time   *fakeTime
+	server *httptest.Server
+
+	mu       sync.Mutex
+	handle   http.HandlerFunc
+	requests []*http.Request
+	lines    []string // with "+ " or "! " in front
+}
+
+// newRig starts a feed with sensible settings, changed by change if that is not
+// nil, holding last. Its server answers by handle.
+func newRig(t *testing.T, handle http.HandlerFunc, last *Snapshot, change func(*Config)) *rig {
+	t.Helper()
+	g := &rig{t: t, time: newFakeTime(), handle: handle}
+	g.server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		g.mu.Lock()
+		g.requests = append(g.requests, r)
+		handle := g.handle
+		g.mu.Unlock()
+		handle(w, r)
+	}))
+	cfg := Config{
+		Endpoint: g.server.URL,
+		Token:    testToken,
+		Interval: 10 * time.Second,
+		Timeout:  30 * time.Second,
+		Client:   &http.Client{Transport: &http.Transport{}},
+		Report: func(line string, failed bool) {
+			mark := "+ "
+			if failed {
+				mark = "! "
+			}
+			g.mu.Lock()
+			defer g.mu.Unlock()
+			g.lines = append(g.lines, mark+line)
+		},
+	}
+	if change != nil {
+		change(&cfg)
+	}
+	g.feed = start(cfg, last, g.time.timing())
+	t.Cleanup(func() {
+		g.feed.Stop()
+		g.server.Close()
+	})
+	return g
+}
+
+// answer makes the server answer by handle from now on.
+func (g *rig) answer(handle http.HandlerFunc) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.handle = handle
+}
+
+// said returns the lines reported since it was last called.
+func (g *rig) said() []string {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	lines := g.lines
+	g.lines = nil
+	return lines
+}
+
+// wantLine checks that exactly one line was reported, and that it has all parts.
+func (g *rig) wantLine(mark string, parts ...string) {
+	g.t.Helper()
+	lines := g.said()
+	if len(lines) != 1 {
+		g.t.Fatalf("got lines %q, want one", lines)
+	}
+	if !strings.HasPrefix(lines[0], mark+" sync endpoint ") {
+		g.t.Errorf("got line %q, want it marked %q", lines[0], mark)
+	}
+	for _, part := range parts {
+		if !strings.Contains(lines[0], part) {
+			g.t.Errorf("got line %q, want %q in it", lines[0], part)
+		}
+	}
+	if strings.Contains(lines[0], testToken) {
+		g.t.Errorf("the token is in line %q", lines[0])
+	}
+}
+
+func (g *rig) wantSilence() {
+	g.t.Helper()
+	if lines := g.said(); len(lines) != 0 {
+		g.t.Errorf("got lines %q, want none", lines)
+	}
+}
+
+func (g *rig) wantRevision(want int64) {
+	g.t.Helper()
+	if got := Current(g.feed); got == nil || got.Table.Revision != want {
+		g.t.Fatalf("got %+v in force, want revision %d", got, want)
+	}
+}
+
+func (g *rig) lastRequest() *http.Request {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.requests[len(g.requests)-1]
+}
+
+func (g *rig) requestCount() int {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return len(g.requests)
+}
+
+// serve answers with a body and its tag.
+func serve(tag, body string) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		if tag != "" {
+			w.Header().Set("ETag", tag)
+			if r.Header.Get("If-None-Match") == tag {
+				w.WriteHeader(http.StatusNotModified)
+				return
+			}
+		}
+		_, _ = w.Write([]byte(body))
+	}
+}
+
+func status(code int) http.HandlerFunc {
+	return func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(code) }
+}
+
+func TestFirstPollIsAtOnce(t *testing.T) {
+	g := newRig(t, serve(`"a"`, tableBody(42, "")), nil, nil)
+	if got := Current(g.feed); got != nil {
+		t.Errorf("before the first poll: got %+v in force, want nothing", got)
+	}
+	began := g.time.clock
+	if delay := g.time.poll(t); delay != 0 {
+		t.Errorf("first poll: got a delay of %s, want none", delay)
+	}
+	g.wantRevision(42)
+	g.wantLine("+", g.server.URL, "revision 42 is in force")
+	if got := Current(g.feed).Confirmed; !got.Equal(began) {
+		t.Errorf("confirmed: got %s, want %s", got, began)
+	}
+	if got := g.time.nextDelay(t); got != 10*time.Second {
+		t.Errorf("delay after success: got %s, want 10s", got)
+	}
+}
+
+func TestRequest(t *testing.T) {
+	g := newRig(t, serve(`"a"`, tableBody(42, "")), nil, nil)
+	g.time.poll(t)
+	r := g.lastRequest()
+	if r.Method != http.MethodGet || r.RequestURI != "/v1/table" {
+		t.Errorf("got %s %s, want GET /v1/table", r.Method, r.RequestURI)
+	}
+	rows := []struct{ header, want string }{
+		{"Accept", "application/json"},
+		{"Authorization", "Bearer " + testToken},
+		{"Accept-Encoding", "gzip"},
+		{"User-Agent", "tollgate"},
+		{"If-None-Match", ""},
+	}
+	for _, row := range rows {
+		if got := r.Header.Get(row.header); got != row.want {
+			t.Errorf("%s: got %q, want %q", row.header, got, row.want)
+		}
+	}
+	g.time.poll(t)
+	if got := g.lastRequest().Header.Get("If-None-Match"); got != `"a"` {
+		t.Errorf("second request: got If-None-Match %q, want the tag of the first answer", got)
+	}
+}
+
+func TestRequestWithoutToken(t *testing.T) {
+	g := newRig(t, serve("", tableBody(42, "")), nil, func(c *Config) {
+		c.Endpoint += "/base"
+		c.Token = ""
+	})
+	g.time.poll(t)
+	r := g.lastRequest()
+	if got, sent := r.Header["Authorization"]; sent {
+		t.Errorf("got Authorization %q, want none", got)
+	}
+	if r.RequestURI != "/base/v1/table" {
+		t.Errorf("got %s, want the path appended to the base URL", r.RequestURI)
+	}
+}
+
+func TestNotModifiedConfirms(t *testing.T) {
+	for _, tag := range []string{`"a"`, `W/"a"`, ""} {
+		g := newRig(t, serve(`"a"`, tableBody(42, "")), nil, nil)
+		g.time.poll(t)
+		g.said()
+		before := Current(g.feed)
+		tag := tag
+		g.answer(func(w http.ResponseWriter, _ *http.Request) {
+			if tag != "" {
+				w.Header().Set("ETag", tag)
+			}
+			w.WriteHeader(http.StatusNotModified)
+		})
+		g.time.poll(t)
+		g.wantSilence()
+		after := Current(g.feed)
+		if after.Table != before.Table {
+			t.Errorf("tag %s: the table was replaced", tag)
+		}
+		if got := after.Confirmed.Sub(before.Confirmed); got != 10*time.Second {
+			t.Errorf("tag %s: confirmed %s after the first poll, want 10s", tag, got)
+		}
+	}
+}
+
+func TestNotModifiedWithoutTable(t *testing.T) {
+	g := newRig(t, status(http.StatusNotModified), nil, nil)
+	g.time.poll(t)
+	g.wantLine("!", "304", "no table yet")
+	if got := Current(g.feed); got != nil {
+		t.Errorf("got %+v in force, want nothing", got)
+	}
+}
+
+func TestNotModifiedForAnotherTag(t *testing.T) {
+	g := newRig(t, serve(`"a"`, tableBody(42, "")), nil, nil)
+	g.time.poll(t)
+	g.said()
+	before := Current(g.feed)
+	g.answer(func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("ETag", `"b"`)
+		w.WriteHeader(http.StatusNotModified)
+	})
+	g.time.poll(t)
+	g.wantLine("!", "304", "revision 42) stays in force")
+	if Current(g.feed) != before {
+		t.Error("a 304 for another tag confirmed the table")
+	}
+}
+
+// A table that was never tagged cannot be confirmed by a tag.
+func TestNotModifiedForAnUntaggedTable(t *testing.T) {
+	g := newRig(t, serve("", tableBody(42, "")), nil, nil)
+	g.time.poll(t)
+	g.said()
+	g.answer(status(http.StatusNotModified))
+	g.time.poll(t)
+	g.wantLine("!", "304", "revision 42) stays in force")
+}
+
+func TestSameBodyConfirms(t *testing.T) {
+	g := newRig(t, serve(`"a"`, tableBody(42, "")), nil, nil)
+	g.time.poll(t)
+	g.said()
+	before := Current(g.feed)
+	g.answer(serve(`"b"`, tableBody(42, "")))
+	g.time.poll(t)
+	g.wantSilence()
+	after := Current(g.feed)
+	if after.Table != before.Table || !after.Confirmed.After(before.Confirmed) {
+		t.Errorf("got %+v after %+v, want the same table confirmed later", after, before)
+	}
+	g.time.poll(t)
+	if got := g.lastRequest().Header.Get("If-None-Match"); got != `"b"` {
+		t.Errorf("got If-None-Match %s, want the newer tag", got)
+	}
+}
+
+func TestHigherRevisionReplaces(t *testing.T) {
+	g := newRig(t, serve(`"a"`, tableBody(42, "old")), nil, nil)
+	g.time.poll(t)
+	g.said()
+	before := Current(g.feed)
+	g.answer(serve(`"b"`, tableBody(43, "new")))
+	g.time.poll(t)
+	g.wantRevision(43)
+	g.wantLine("+", "revision 43 is in force")
+	if before.Table.Revision != 42 || before.Table.Plans["apps/plan"].Title != "old" {
+		t.Error("the snapshot taken before was changed")
+	}
+}
+
+func TestGzip(t *testing.T) {
+	g := newRig(t, func(w http.ResponseWriter, r *http.Request) {
+		if r.Header.Get("Accept-Encoding") != "gzip" {
+			w.WriteHeader(http.StatusNotAcceptable)
+			return
+		}
+		w.Header().Set("Content-Encoding", "gzip")
+		zip := gzip.NewWriter(w)
+		_, _ = zip.Write([]byte(tableBody(42, "")))
+		_ = zip.Close()
+	}, nil, nil)
+	g.time.poll(t)
+	g.wantRevision(42)
+}
+
+// readTable returns a file of testdata/tables.
+func readTable(t testing.TB, name string) string {
+	t.Helper()
+	data, err := os.ReadFile("../testdata/tables/" + name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(data)
+}
+
+// badAnswer is an answer that leaves the last good table in force.
+type badAnswer struct {
+	name   string
+	handle http.HandlerFunc
+	change func(*Config)
+	want   string
+}
+
+func badAnswers(t testing.TB) []badAnswer {
+	page := func(name string) http.HandlerFunc { return serve(`"bad"`, readTable(t, "bad/"+name+".json")) }
+	tiny := func(c *Config) { c.MaxBytes = 1000 }
+	hurried := func(c *Config) { c.Timeout = 50 * time.Millisecond }
+	return []badAnswer{
+		{"truncated JSON", page("truncated"), nil, "unexpected end of JSON input"},
+		{"truncated body", func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("Content-Length", "100000")
+			_, _ = w.Write([]byte(tableBody(43, "")))
+		}, nil, "unexpected EOF"},
+		{"truncated gzip", func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("Content-Encoding", "gzip")
+			zip := gzip.NewWriter(w)
+			_, _ = zip.Write([]byte(tableBody(43, "")))
+			_ = zip.Flush()
+		}, nil, "unexpected EOF"},
+		{"no gzip", func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("Content-Encoding", "gzip")
+			_, _ = w.Write([]byte(tableBody(43, "")))
+		}, nil, "gzip: invalid header"},
+		{"wrong types", page("revision_text"), nil, "cannot unmarshal string"},
+		{"revision missing", page("revision_missing"), nil, "revision: 0, must be 1 or more"},
+		{"bad plan", page("rate_period_days"), nil, `"1d", must be a duration`},
+		{"empty body", serve("", ""), nil, "0 bytes"},
+		{"HTML with status 200", func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("Content-Type", "text/html")
+			_, _ = w.Write([]byte(readTable(t, "bad/html.json")))
+		}, nil, `Content-Type "text/html") is no valid table`},
+		{"over the cap", serve("", tableBody(43, strings.Repeat("x", 1000))), tiny, "larger than allowed: over 1000 bytes"},
+		{"over the cap when unzipped", func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("Content-Encoding", "gzip")
+			zip := gzip.NewWriter(w)
+			_, _ = zip.Write([]byte(tableBody(43, strings.Repeat("x", 1<<20))))
+			_ = zip.Close()
+		}, tiny, "larger than allowed: over 1000 bytes"},
+		{"endless", func(w http.ResponseWriter, _ *http.Request) {
+			block := []byte(strings.Repeat(" ", 1<<16))
+			for {
+				if _, err := w.Write(block); err != nil {
+					return
+				}
+			}
+		}, tiny, "larger than allowed"},
+		{"201", status(http.StatusCreated), nil, "status 201 Created, expected status 200"},
+		{"204", status(http.StatusNoContent), nil, "status 204 No Content, expected status 200"},
+		{"206 with a table", func(w http.ResponseWriter, _ *http.Request) {
+			w.WriteHeader(http.StatusPartialContent)
+			_, _ = w.Write([]byte(tableBody(43, "")))
+		}, nil, "status 206 Partial Content, expected status 200"},
+		{"401", status(http.StatusUnauthorized), nil, "status 401 Unauthorized (check the token), expected status 200"},
+		{"403", status(http.StatusForbidden), nil, "status 403 Forbidden (check the token)"},
+		{"404", status(http.StatusNotFound), nil, "status 404 Not Found"},
+		{"500", status(http.StatusInternalServerError), nil, "status 500 Internal Server Error, expected status 200"},
+		{"500 with a table", func(w http.ResponseWriter, _ *http.Request) {
+			w.WriteHeader(http.StatusInternalServerError)
+			_, _ = w.Write([]byte(tableBody(43, "")))
+		}, nil, "status 500"},
+		{"redirect to itself", func(w http.ResponseWriter, r *http.Request) {
+			http.Redirect(w, r, "/v1/table?again", http.StatusFound)
+		}, nil, "status 302 Found to http://127.0.0.1"},
+		{"redirect with a secret", func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("Location", "http://"+testToken+"@elsewhere.example/"+testToken)
+			w.WriteHeader(http.StatusPermanentRedirect)
+		}, nil, "status 308 Permanent Redirect to http://elsewhere.example (redirects are not followed)"},
+		{"redirect to nowhere", func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("Location", "http://[::1")
+			w.WriteHeader(http.StatusMovedPermanently)
+		}, nil, "Location"},
+		{"an answer that tells the token", func(w http.ResponseWriter, r *http.Request) {
+			w.Header().Set("Content-Type", r.Header.Get("Authorization"))
+			_, _ = w.Write([]byte("\n"))
+		}, nil, `Content-Type "Bearer [hidden]"`},
+		{"no answer", func(_ http.ResponseWriter, r *http.Request) {
+			<-r.Context().Done()
+		}, hurried, "no complete answer within 50ms"},
+		{"no body", func(w http.ResponseWriter, r *http.Request) {
+			w.WriteHeader(http.StatusOK)
+			w.(http.Flusher).Flush()
+			<-r.Context().Done()
+		}, hurried, "no complete answer within 50ms"},
+		// As one byte a second: progress does not buy time.
+		{"byte by byte", func(w http.ResponseWriter, _ *http.Request) {
+			for {
+				if _, err := w.Write([]byte(" ")); err != nil {
+					return
+				}
+				w.(http.Flusher).Flush()
+			}
+		}, hurried, "no complete answer within 50ms"},
+		{"hang up", func(w http.ResponseWriter, _ *http.Request) {
+			if conn, _, err := w.(http.Hijacker).Hijack(); err == nil {
+				_ = conn.Close()
+			}
+		}, nil, "no answer: EOF"},
+	}
+}
+
+// Each bad answer is told once, leaves the good table alone, and is forgotten
+// after a good one.
+func TestBadAnswers(t *testing.T) {
+	for _, row := range badAnswers(t) {
+		row := row
+		t.Run(row.name, func(t *testing.T) {
+			g := newRig(t, serve(`"good"`, tableBody(42, "")), nil, row.change)
+			g.time.poll(t)
+			g.said()
+			before := Current(g.feed)
+
+			g.answer(row.handle)
+			g.time.poll(t)
+			g.wantLine("!", g.server.URL, row.want, "the last good table (revision 42) stays in force")
+			if got := g.time.nextDelay(t); got != 500*time.Millisecond {
+				t.Errorf("delay after the first failure: got %s, want 500ms", got)
+			}
+			g.time.poll(t)
+			g.wantSilence()
+			if got := g.time.nextDelay(t); got != time.Second {
+				t.Errorf("delay after the second failure: got %s, want 1s", got)
+			}
+			if Current(g.feed) != before {
+				t.Errorf("got %+v in force, want what was", Current(g.feed))
+			}
+			if got := g.lastRequest().Header.Get("If-None-Match"); got != `"good"` {
+				t.Errorf("got If-None-Match %s, want the good table's tag", got)
+			}
+
+			g.answer(serve(`"better"`, tableBody(43, "")))
+			g.time.poll(t)
+			g.wantRevision(43)
+			g.wantLine("+", "answers again", "revision 43")
+			if got := g.time.nextDelay(t); got != 10*time.Second {
+				t.Errorf("delay after success: got %s, want 10s", got)
+			}
+		})
+	}
+}
+
+func TestBadAnswersBeforeTheFirstTable(t *testing.T) {
+	for _, row := range badAnswers(t) {
+		row := row
+		t.Run(row.name, func(t *testing.T) {
+			g := newRig(t, row.handle, nil, row.change)
+			g.time.poll(t)
+			g.wantLine("!", g.server.URL, row.want, "there is no table yet, so requests are refused")
+			if got := Current(g.feed); got != nil {
+				t.Errorf("got %+v in force, want nothing", got)
+			}
+		})
+	}
+}
+
+func TestRevisions(t *testing.T) {
+	rows := []struct {
+		name     string
+		revision int
+		title    string
+		want     string
+	}{
+		{"lower", 41, "held", "revision 41 came after revision 42, expected a higher one"},
+		{"lower with other content", 1, "other", "revision 1 came after revision 42"},
+		{"same with other content", 42, "other", "revision 42 came again with other content"},
+	}
+	for _, row := range rows {
+		row := row
+		t.Run(row.name, func(t *testing.T) {
+			g := newRig(t, serve(`"a"`, tableBody(42, "held")), nil, nil)
+			g.time.poll(t)
+			g.said()
+			before := Current(g.feed)
+			g.answer(serve(`"b"`, tableBody(row.revision, row.title)))
+			g.time.poll(t)
+			g.wantLine("!", row.want, "the last good table (revision 42) stays in force")
+			if Current(g.feed) != before {
+				t.Errorf("got %+v in force, want what was", Current(g.feed))
+			}
+		})
+	}
+}
+
+func TestUnreachable(t *testing.T) {
+	g := newRig(t, serve(`"a"`, tableBody(42, "")), nil, nil)
+	g.time.poll(t)
+	g.said()
+	g.server.Close()
+	g.time.poll(t)
+	g.wantLine("!", g.server.URL, "no answer", "revision 42) stays in force")
+	g.wantRevision(42)
+}
+
+// A connection that breaks tells its port, which differs each time.
+func TestSameFailureIsToldOnce(t *testing.T) {
+	g := newRig(t, status(http.StatusOK), nil, nil)
+	g.feed.settle(nil, errors.New("read tcp 127.0.0.1:40001->127.0.0.1:7070: connection reset by peer"))
+	g.wantLine("!", "127.0.0.1:40001")
+	g.feed.settle(nil, errors.New("read tcp 127.0.0.1:40002->127.0.0.1:7070: connection reset by peer"))
+	g.wantSilence()
+}
+
+func TestEachFailureIsTold(t *testing.T) {
+	g := newRig(t, serve(`"a"`, tableBody(42, "")), nil, nil)
+	steps := []struct {
+		handle http.HandlerFunc
+		want   string // empty: nothing is told
+	}{
+		{serve(`"a"`, tableBody(42, "")), "+ sync endpoint URL: the table of revision 42 is in force"},
+		{serve(`"a"`, tableBody(42, "")), ""},
+		{status(500), "! sync endpoint URL: status 500 Internal Server Error, expected status 200 with a table; the last good table (revision 42) stays in force"},
+		{status(500), ""},
+		{status(502), "! sync endpoint URL: status 502 Bad Gateway, expected status 200 with a table; the last good table (revision 42) stays in force"},
+		{status(502), ""},
+		{status(500), "! sync endpoint URL: status 500 Internal Server Error, expected status 200 with a table; the last good table (revision 42) stays in force"},
+		{serve(`"a"`, tableBody(42, "")), "+ sync endpoint URL: answers again; the table of revision 42 is in force"},
+		{serve(`"a"`, tableBody(42, "")), ""},
+		{serve(`"b"`, tableBody(44, "")), "+ sync endpoint URL: the table of revision 44 is in force"},
+	}
+	for i, step := range steps {
+		g.answer(step.handle)
+		g.time.poll(t)
+		got := strings.ReplaceAll(strings.Join(g.said(), "\n"), g.server.URL, "URL")
+		if got != step.want {
+			t.Errorf("step %d: got %q, want %q", i+1, got, step.want)
+		}
+	}
+}
+
+// A redirect is an answer, never a way: the other host is not asked at all.
+func TestRedirectIsNotFollowed(t *testing.T) {
+	var mu sync.Mutex
+	asked := 0
+	other := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		mu.Lock()
+		defer mu.Unlock()
+		asked++
+		_, _ = w.Write([]byte(tableBody(43, "")))
+	}))
+	defer other.Close()
+	for _, code := range []int{301, 302, 303, 307, 308} {
+		code := code
+		// A client that would follow is overruled, and left as it was.
+		client := &http.Client{Transport: &http.Transport{}}
+		g := newRig(t, func(w http.ResponseWriter, r *http.Request) {
+			http.Redirect(w, r, other.URL+"/v1/table", code)
+		}, nil, func(c *Config) { c.Client = client })
+		g.time.poll(t)
+		g.wantLine("!", fmt.Sprintf("status %d", code), other.URL)
+		if got := Current(g.feed); got != nil {
+			t.Errorf("status %d: got %+v in force, want nothing", code, got)
+		}
+		if client.CheckRedirect != nil {
+			t.Error("the caller's client was changed")
+		}
+	}
+	mu.Lock()
+	defer mu.Unlock()
+	if asked != 0 {
+		t.Errorf("the other host was asked %d times", asked)
+	}
+}
+
+func TestEndpointWithUser(t *testing.T) {
+	g := newRig(t, func(w http.ResponseWriter, r *http.Request) {
+		user, password, _ := r.BasicAuth()
+		w.Header().Set("Content-Type", user+" "+password)
+		_, _ = w.Write([]byte("{}"))
+	}, nil, func(c *Config) {
+		c.Endpoint = strings.Replace(c.Endpoint, "http://", "http://gatekeeper:s%C3%A9same@", 1)
+		c.Token = ""
+	})
+	g.time.poll(t)
+	lines := strings.Join(g.said(), "\n")
+	for _, secret := range []string{"gatekeeper", "s%C3%A9same", "sésame"} {
+		if strings.Contains(lines, secret) {
+			t.Errorf("%q is in %q", secret, lines)
+		}
+	}
+	if want := "sync endpoint " + g.server.URL + ":"; !strings.Contains(lines, want) {
+		t.Errorf("got %q, want %q in it", lines, want)
+	}
+}
+
+func TestEndpointIsNoURL(t *testing.T) {
+	g := newRig(t, status(http.StatusOK), nil, func(c *Config) { c.Endpoint = "http://user:pass/word@host" })
+	g.time.poll(t)
+	lines := strings.Join(g.said(), "\n")
+	if !strings.Contains(lines, "cannot be asked") || strings.Contains(lines, "word") {
+		t.Errorf("got %q", lines)
+	}
+}
+
+func TestLinesAreShortAndSingle(t *testing.T) {
+	g := newRig(t, serve("", tableBody(42, "")), nil, nil)
+	g.feed.settle(nil, errors.New("first\nsecond\x1b[31m"+strings.Repeat("é", 10000)))
+	line := strings.Join(g.said(), "")
+	if len(line) > 2*maxReason || strings.Contains(line, "\n") || strings.Contains(line, "\x1b") {
+		t.Errorf("got a line of %d bytes: %q", len(line), line)
+	}
+}
+
+func TestBackOff(t *testing.T) {
+	rows := []struct {
+		interval time.Duration
+		want     string
+	}{
+		{10 * time.Second, "500ms 1s 2s 4s 8s 16s 30s 30s"},
+		{time.Second, "500ms 1s 2s 4s 8s 16s 30s 30s"},
+		{time.Minute, "500ms 1s 2s 4s 8s 16s 32s 1m0s 1m0s"},
+		{31 * time.Second, "500ms 1s 2s 4s 8s 16s 31s 31s"},
+	}
+	for _, row := range rows {
+		interval := row.interval
+		g := newRig(t, status(500), nil, func(c *Config) { c.Interval = interval })
+		var got []string
+		for range strings.Fields(row.want) {
+			g.time.poll(t)
+			got = append(got, g.time.nextDelay(t).String())
+		}
+		if text := strings.Join(got, " "); text != row.want {
+			t.Errorf("interval %s: got %s, want %s", row.interval, text, row.want)
+		}
+	}
+}
+
+func TestBackOffForEver(t *testing.T) {
+	if got := retryDelay(1<<30, time.Second); got != maxRetry {
+		t.Errorf("got %s, want %s", got, maxRetry)
+	}
+}
+
+// Jitter is drawn for each delay, after success and after failure.
+func TestJitter(t *testing.T) {
+	g := newRig(t, serve(`"a"`, tableBody(42, "")), nil, nil)
+	rows := []struct {
+		luck   float64
+		handle http.HandlerFunc
+		want   time.Duration
+	}{
+		{0, serve(`"a"`, tableBody(42, "")), 9 * time.Second},
+		{1, serve(`"a"`, tableBody(42, "")), 11 * time.Second},
+		{0.5, serve(`"a"`, tableBody(42, "")), 10 * time.Second},
+		{0, status(500), 450 * time.Millisecond},
+		{1, status(500), 1100 * time.Millisecond},
+		{0.25, status(500), 1900 * time.Millisecond},
+	}
+	for i, row := range rows {
+		g.time.mu.Lock()
+		g.time.luck = row.luck
+		g.time.mu.Unlock()
+		g.answer(row.handle)
+		g.time.poll(t)
+		// The product is made of floating point numbers.
+		if got := g.time.nextDelay(t); got.Round(time.Microsecond) != row.want {
+			t.Errorf("row %d: got %s, want %s", i+1, got, row.want)
+		}
+	}
+}
+
+// The real draw stays within its bounds and is not always the same.
+func TestRealJitter(t *testing.T) {
+	draw := realTiming().draw
+	seen := map[float64]bool{}
+	for i := 0; i < 100; i++ {
+		x := draw()
+		if x < 0 || x > 1 {
+			t.Fatalf("got %v, want a number from 0 to 1", x)
+		}
+		seen[x] = true
+	}
+	if len(seen) < 2 {
+		t.Error("got the same number each time")
+	}
+}
+
+// A feed that follows another holds its table, tag and all.
+func TestStartWithLast(t *testing.T) {
+	first := newRig(t, serve(`"a"`, tableBody(42, "")), nil, nil)
+	first.time.poll(t)
+	last := Current(first.feed)
+	first.feed.Stop()
+
+	second := newRig(t, serve(`"a"`, tableBody(42, "")), last, nil)
+	if Current(second.feed) != last {
+		t.Error("the last table is not in force at once")
+	}
+	second.time.poll(t)
+	second.wantSilence()
+	if got := second.lastRequest().Header.Get("If-None-Match"); got != `"a"` {
+		t.Errorf("got If-None-Match %s, want the last table's tag", got)
+	}
+	if Current(second.feed).Table != last.Table {
+		t.Error("the table was replaced by itself")
+	}
+	second.answer(serve(`"b"`, tableBody(41, "")))
+	second.time.poll(t)
+	second.wantLine("!", "revision 41 came after revision 42")
+}
+
+// A table whose bytes are not known, as a caller's own, may come again.
+func TestStartWithForeignLast(t *testing.T) {
+	own, err := table.Decode([]byte(tableBody(42, "")))
+	if err != nil {
+		t.Fatal(err)
+	}
+	g := newRig(t, serve(`"a"`, tableBody(42, "")), &Snapshot{Table: own}, nil)
+	g.time.poll(t)
+	if got := Current(g.feed); got.Table == own || got.Confirmed.IsZero() {
+		t.Errorf("got %+v in force, want the server's table", got)
+	}
+	g.wantRevision(42)
+}
+
+// Stop cancels the poll under way; it changes nothing, tells nothing and arms
+// nothing any more.
+func TestStopDuringPoll(t *testing.T) {
+	asked := make(chan bool)
+	release := make(chan bool)
+	g := newRig(t, func(w http.ResponseWriter, r *http.Request) {
+		asked <- true
+		<-r.Context().Done()
+		release <- true
+	}, nil, nil)
+	done := make(chan bool)
+	timer := g.time.take(t)
+	go func() {
+		defer func() { done <- recover() == nil }()
+		timer.run()
+	}()
+	<-asked
+	g.feed.Stop()
+	<-release // the server saw the request end
+	if !<-done {
+		t.Error("the poll panicked")
+	}
+	if got := g.time.armedTimers(); got != 0 {
+		t.Errorf("got %d timers armed after Stop, want none", got)
+	}
+	g.wantSilence()
+	g.feed.Stop()
+}
+
+func TestStopBetweenPolls(t *testing.T) {
+	g := newRig(t, serve(`"a"`, tableBody(42, "")), nil, nil)
+	g.time.poll(t)
+	g.feed.Stop()
+	g.feed.Stop()
+	if got := g.time.armedTimers(); got != 0 {
+		t.Errorf("got %d timers armed after Stop, want none", got)
+	}
+	g.wantRevision(42)
+}
+
+// A timer may have fired just before Stop: its poll asks nobody.
+func TestStopBeforePoll(t *testing.T) {
+	g := newRig(t, serve(`"a"`, tableBody(42, "")), nil, nil)
+	timer := g.time.take(t)
+	g.feed.Stop()
+	timer.run()
+	if got := g.requestCount(); got != 0 {
+		t.Errorf("got %d requests after Stop, want none", got)
+	}
+	if Current(g.feed) != nil || g.time.armedTimers() != 0 {
+		t.Error("a stopped feed went on")
+	}
+	g.wantSilence()
+}
+
+func TestStopFromReport(t *testing.T) {
+	var f *Feed
+	g := newRig(t, serve(`"a"`, tableBody(42, "")), nil, func(c *Config) {
+		c.Report = func(_ string, _ bool) { f.Stop() }
+	})
+	f = g.feed
+	g.time.poll(t)
+	if got := g.time.armedTimers(); got != 0 {
+		t.Errorf("got %d timers armed after Stop, want none", got)
+	}
+}
+
+// While a poll is under way no other is armed.
+func TestOnePollAtATime(t *testing.T) {
+	asked := make(chan bool)
+	release := make(chan bool)
+	g := newRig(t, func(w http.ResponseWriter, _ *http.Request) {
+		asked <- true
+		<-release
+		_, _ = w.Write([]byte(tableBody(42, "")))
+	}, nil, nil)
+	for i := 0; i < 3; i++ {
+		done := make(chan bool)
+		timer := g.time.take(t)
+		go func() {
+			defer func() { done <- recover() == nil }()
+			timer.run()
+		}()
+		<-asked
+		if got := g.time.armedTimers(); got != 0 {
+			t.Errorf("got %d timers armed during a poll, want none", got)
+		}
+		release <- true
+		if !<-done {
+			t.Error("the poll panicked")
+		}
+		if got := g.time.armedTimers(); got != 1 {
+			t.Errorf("got %d timers armed after a poll, want 1", got)
+		}
+	}
+	if got := g.requestCount(); got != 3 {
+		t.Errorf("got %d requests, want 3", got)
+	}
+}
+
+func TestPanicInPoll(t *testing.T) {
+	g := newRig(t, serve(`"a"`, tableBody(42, "")), nil, nil)
+	now := g.feed.timing.now
+	g.feed.timing.now = func() time.Time { panic("the clock " + testToken + " is broken") }
+	g.time.poll(t)
+	g.wantLine("!", "polling panicked: the clock [hidden] is broken")
+	if got := g.time.nextDelay(t); got != 500*time.Millisecond {
+		t.Errorf("delay after a panic: got %s, want 500ms", got)
+	}
+	g.feed.timing.now = now
+	g.time.poll(t)
+	g.wantLine("+", "answers again")
+}
+
+func TestPanicInReport(t *testing.T) {
+	g := newRig(t, serve(`"a"`, tableBody(42, "")), nil, func(c *Config) {
+		c.Report = func(_ string, _ bool) { panic("no paper") }
+	})
+	g.time.poll(t)
+	g.wantRevision(42)
+	g.answer(status(500))
+	g.time.poll(t)
+	g.time.poll(t)
+	if got := g.time.nextDelay(t); got != time.Second {
+		t.Errorf("got a delay of %s, want 1s", got)
+	}
+}
+
+func TestNoReport(t *testing.T) {
+	g := newRig(t, serve(`"a"`, tableBody(42, "")), nil, func(c *Config) { c.Report = nil })
+	g.time.poll(t)
+	g.wantRevision(42)
+}
+
+// One connection serves many polls, also those that fail with a short body.
+func TestConnectionIsReused(t *testing.T) {
+	g := newRig(t, serve(`"a"`, tableBody(42, "")), nil, nil)
+	handles := []http.HandlerFunc{
+		serve(`"a"`, tableBody(42, "")),
+		serve(`"a"`, tableBody(42, "")),
+		func(w http.ResponseWriter, _ *http.Request) { http.Error(w, strings.Repeat("sorry ", 1000), 500) },
+		serve(`"b"`, tableBody(43, "")),
+	}
+	for _, handle := range handles {
+		g.answer(handle)
+		g.time.poll(t)
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for _, r := range g.requests {
+		if r.RemoteAddr != g.requests[0].RemoteAddr {
+			t.Errorf("got a connection from %s, want the one from %s", r.RemoteAddr, g.requests[0].RemoteAddr)
+		}
+	}
+}
+
+// With the real timer: polls follow one another, and end.
+func TestRealTimer(t *testing.T) {
+	asked := make(chan bool)
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		asked <- true
+		_, _ = w.Write([]byte(tableBody(42, "")))
+	}))
+	lines := make(chan string, 10)
+	f := Start(Config{
+		Endpoint: server.URL,
+		Interval: time.Millisecond,
+		Timeout:  time.Minute,
+		Report:   func(line string, _ bool) { lines <- line },
+	}, nil)
+	<-asked
+	if line := <-lines; !strings.Contains(line, "revision 42 is in force") {
+		t.Errorf("got line %q", line)
+	}
+	<-asked
+	<-asked
+	f.Stop()
+	// A poll may have been under way: the server takes what it sent.
+	go func() {
+		defer func() { _ = recover() }()
+		for range asked {
+		}
+	}()
+	server.Close()
+	close(asked)
+	if got := Current(f); got == nil || got.Table.Revision != 42 || time.Since(got.Confirmed) < 0 {
+		t.Errorf("got %+v in force, want revision 42", got)
+	}
+}
+
+// Current may be asked by any number of requests while tables come and go.
+func TestCurrentDuringPolls(t *testing.T) {
+	revision := 41
+	var mu sync.Mutex
+	g := newRig(t, func(w http.ResponseWriter, _ *http.Request) {
+		mu.Lock()
+		defer mu.Unlock()
+		revision++
+		_, _ = w.Write([]byte(tableBody(revision, "")))
+	}, nil, nil)
+	g.time.poll(t)
+	var stop atomic.Bool
+	var readers sync.WaitGroup
+	for i := 0; i < 4; i++ {
+		readers.Add(1)
+		go func() {
+			defer readers.Done()
+			last := int64(42)
+			for !stop.Load() {
+				now := Current(g.feed).Table.Revision
+				if now < last {
+					t.Errorf("got revision %d after %d", now, last)
+				}
+				last = now
+				runtime.Gosched()
+			}
+		}()
+	}
+	for i := 0; i < 20; i++ {
+		g.time.poll(t)
+	}
+	g.wantRevision(62)
+	stop.Store(true)
+	readers.Wait()
+}
+
+// Whatever a server answers, a good table is only followed by a good one.
+func FuzzAnswer(f *testing.F) {
+	f.Add([]byte(tableBody(42, "held")), "", false)
+	f.Add([]byte(tableBody(42, "other")), `"held"`, false)
+	f.Add([]byte(tableBody(41, "lower")), `"lower"`, false)
+	f.Add([]byte(tableBody(43, "higher")), `"higher"`, false)
+	f.Add([]byte(nil), `W/"held"`, true)
+	f.Add([]byte(nil), `"other"`, true)
+	for _, name := range []string{"truncated", "html", "null", "list", "revision_text", "keys_list", "many_problems"} {
+		f.Add([]byte(readTable(f, "bad/"+name+".json")), "", false)
+	}
+	f.Add([]byte(readTable(f, "good/weather.json")), "", false)
+	began := time.Date(2026, 11, 21, 17, 0, 0, 0, time.UTC)
+	held, err := successor(nil, answer{etag: `"held"`, body: []byte(tableBody(42, "held"))}, began)
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Fuzz(func(t *testing.T, body []byte, tag string, notModified bool) {
+		now := began.Add(time.Minute)
+		a := answer{notModified: notModified, etag: tag, body: body}
+		next, err := successor(held, a, now)
+		if held.Table.Revision != 42 || held.etag != `"held"` || !held.Confirmed.Equal(began) {
+			t.Fatalf("the snapshot held was changed to %+v", held)
+		}
+		if err != nil {
+			if next != nil {
+				t.Fatalf("got a snapshot beside the error %v", err)
+			}
+			return
+		}
+		if !next.Confirmed.Equal(now) {
+			t.Fatalf("confirmed: got %s, want %s", next.Confirmed, now)
+		}
+		if next.Table == held.Table {
+			return
+		}
+		if err := table.Validate(next.Table); err != nil {
+			t.Fatalf("an invalid table came in force: %v", err)
+		}
+		if next.Table.Revision <= held.Table.Revision {
+			t.Fatalf("revision %d replaced %d", next.Table.Revision, held.Table.Revision)
+		}
+	})
+}
