@@ -111,7 +111,7 @@ func realTiming() timing {
 			t := time.AfterFunc(d, f)
 			return t.Stop
 		},
-		draw: rand.Float64, //nolint:gosec // spreads polls, protects nothing
+		draw: rand.Float64,
 	}
 }
 

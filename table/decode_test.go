@@ -237,7 +237,7 @@ func tableFiles(t testing.TB, kind string) map[string][]byte {
 	}
 	files := map[string][]byte{}
 	for _, path := range paths {
-		data, err := os.ReadFile(path) //nolint:gosec // a path of our own
+		data, err := os.ReadFile(path)
 		if err != nil {
 			t.Fatal(err)
 		}
