@@ -1,0 +1,9 @@
+package stack
+
+import "syscall"
+
+// ownGroup keeps a Ctrl-C in the terminal from reaching the program, which its
+// starter ends in its own order, and ends the program when its starter dies.
+func ownGroup() *syscall.SysProcAttr {
+	return &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
+}
