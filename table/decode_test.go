@@ -152,6 +152,23 @@ func TestDecodeBad(t *testing.T) {
 	}
 }
 
+// The example in the documentation is a table, and the one that is tested here.
+func TestDecodeDocumentation(t *testing.T) {
+	page, err := os.ReadFile("../docs/sync.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	blocks := strings.Split(string(page), "```json\n")[1:]
+	if len(blocks) == 0 {
+		t.Fatal("no example found")
+	}
+	for i, block := range blocks {
+		if _, err := Decode([]byte(strings.SplitN(block, "```", 2)[0])); err != nil {
+			t.Errorf("example %d: %v", i+1, err)
+		}
+	}
+}
+
 func TestRead(t *testing.T) {
 	rows := []struct {
 		name     string
