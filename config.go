@@ -1,0 +1,306 @@
+package tollgate
+
+import (
+	"errors"
+	"fmt"
+	"net/http"
+	"net/url"
+	"regexp"
+	"strings"
+	"time"
+
+	tlstypes "github.com/traefik/genconf/dynamic/types"
+	"github.com/traefik/paerser/types"
+
+	"github.com/tollgate-apim/tollgate/table"
+)
+
+// Config is the configuration of the middleware as Traefik decodes it.
+// docs/configuration.md describes every field. Durations are strings such as
+// "10s"; a number without a unit means seconds.
+type Config struct {
+	// API is the namespace/name of the API behind the router. It is required.
+	API             string          `json:"api"`
+	Sync            Sync            `json:"sync"`
+	KeySource       KeySource       `json:"keySource"`
+	HideCredentials bool            `json:"hideCredentials"`
+	IdentityHeaders IdentityHeaders `json:"identityHeaders"`
+	// ErrorBody is "problem" for RFC 9457 problem details, or "empty".
+	ErrorBody string `json:"errorBody"`
+	DryRun    bool   `json:"dryRun"`
+	// Limits says who shares counters: "local" for the routers of one Traefik.
+	Limits string `json:"limits"`
+}
+
+// Sync says where the table comes from.
+type Sync struct {
+	// Endpoint is the base URL of the sync endpoint. It is required.
+	Endpoint string `json:"endpoint"`
+	// Token is sent to the endpoint as Bearer token.
+	Token    string `json:"token"`
+	Interval string `json:"interval"`
+	Timeout  string `json:"timeout"`
+	// MaxStaleness is the age at which a table that the endpoint no longer
+	// confirms is no longer trusted; "0s" means never.
+	MaxStaleness string `json:"maxStaleness"`
+	// MaxBytes is the largest table that is accepted, in bytes of JSON.
+	MaxBytes  int64              `json:"maxBytes"`
+	CacheFile string             `json:"cacheFile"`
+	PublicKey string             `json:"publicKey"`
+	TLS       tlstypes.ClientTLS `json:"tls"`
+}
+
+// KeySource says where in a request the key is. When all fields are empty it is
+// the Authorization header with scheme Bearer, and else the query parameter
+// api_key. When any is set, an empty one disables that place.
+type KeySource struct {
+	Header           string `json:"header"`
+	HeaderAuthScheme string `json:"headerAuthScheme"`
+	Query            string `json:"query"`
+	Cookie           string `json:"cookie"`
+}
+
+// IdentityHeaders names the request headers that tell the upstream who is
+// calling. An empty name leaves that header out.
+type IdentityHeaders struct {
+	AppID        string `json:"appId"`
+	Subscription string `json:"subscription"`
+	Plan         string `json:"plan"`
+	KeyTitle     string `json:"keyTitle"`
+}
+
+// CreateConfig returns the default configuration.
+func CreateConfig() *Config {
+	return &Config{
+		Sync: Sync{
+			Interval:     "10s",
+			Timeout:      "5s",
+			MaxStaleness: "0s",
+			MaxBytes:     table.DefaultMaxBytes,
+		},
+		HideCredentials: true,
+		IdentityHeaders: IdentityHeaders{
+			AppID:        "X-App-Id",
+			Subscription: "X-Subscription",
+			Plan:         "X-Api-Plan",
+			KeyTitle:     "X-Api-Key-Title",
+		},
+		ErrorBody: "problem",
+		Limits:    "local",
+	}
+}
+
+// minInterval keeps a slip of the pen from flooding the sync endpoint.
+const minInterval = 100 * time.Millisecond
+
+// settings is a Config that was checked and made ready.
+type settings struct {
+	api             string
+	sync            syncSettings
+	maxStaleness    time.Duration
+	keySource       keySource
+	hideCredentials bool
+	identity        identityNames
+	problemBody     bool
+}
+
+// syncSettings is what a source is made of. Middlewares with equal ones share it.
+type syncSettings struct {
+	endpoint string
+	token    string
+	interval time.Duration
+	timeout  time.Duration
+	maxBytes int64
+	tls      tlstypes.ClientTLS
+}
+
+// newSettings checks a configuration. Its error tells all wrong fields at once.
+func newSettings(c *Config) (*settings, error) {
+	p := &problems{}
+	s := &settings{
+		api: c.API,
+		sync: syncSettings{
+			endpoint: p.endpoint("sync.endpoint", c.Sync.Endpoint),
+			token:    c.Sync.Token,
+			interval: p.duration("sync.interval", c.Sync.Interval, minInterval),
+			timeout:  p.duration("sync.timeout", c.Sync.Timeout, minInterval),
+			maxBytes: c.Sync.MaxBytes,
+			tls:      c.Sync.TLS,
+		},
+		maxStaleness:    p.duration("sync.maxStaleness", c.Sync.MaxStaleness, 0),
+		keySource:       p.keySource(c.KeySource),
+		hideCredentials: c.HideCredentials,
+		identity:        p.identity(c.IdentityHeaders),
+		problemBody:     c.ErrorBody == "problem",
+	}
+
+	if !namespacedName.MatchString(c.API) {
+		p.add("api", c.API, "must be the namespace/name of an API, such as apps/weather-api")
+	}
+	if strings.ContainsAny(c.Sync.Token, "\r\n") {
+		p.addSecret("sync.token", "must be on one line")
+	}
+	if s.sync.interval > 0 && s.maxStaleness > 0 && s.maxStaleness <= s.sync.interval {
+		p.add("sync.maxStaleness", c.Sync.MaxStaleness, "must be 0s or longer than sync.interval, which is "+s.sync.interval.String())
+	}
+	if c.Sync.MaxBytes < 1 {
+		p.add("sync.maxBytes", fmt.Sprint(c.Sync.MaxBytes), "must be 1 or more")
+	}
+	if _, err := newTLSConfig(c.Sync.TLS); err != nil {
+		p.list = append(p.list, "sync.tls"+err.Error())
+	}
+	if c.ErrorBody != "problem" && c.ErrorBody != "empty" {
+		p.add("errorBody", c.ErrorBody, `must be "problem" or "empty"`)
+	}
+	switch c.Limits {
+	case "local":
+	case "shared":
+		p.add("limits", c.Limits, `is not supported yet; must be "local"`)
+	default:
+		p.add("limits", c.Limits, `must be "local"`)
+	}
+	if c.Sync.CacheFile != "" {
+		p.add("sync.cacheFile", c.Sync.CacheFile, "is not supported yet; leave it empty")
+	}
+	if c.Sync.PublicKey != "" {
+		p.add("sync.publicKey", c.Sync.PublicKey, "is not supported yet; leave it empty")
+	}
+	if c.DryRun {
+		p.add("dryRun", "true", "is not supported yet; must be false")
+	}
+	for _, name := range s.identity.list() {
+		if name == s.keySource.header {
+			p.add("identityHeaders", name, "must differ from keySource.header")
+		}
+	}
+	return s, p.error()
+}
+
+// problems collects what is wrong with a configuration.
+type problems struct {
+	list []string
+}
+
+// add notes a wrong value: which field, what it is, what is allowed.
+func (p *problems) add(field, value, allowed string) {
+	p.list = append(p.list, fmt.Sprintf("%s: %q %s", field, value, allowed))
+}
+
+// addSecret notes a wrong value that must not be shown.
+func (p *problems) addSecret(field, allowed string) {
+	p.list = append(p.list, field+": "+allowed)
+}
+
+func (p *problems) error() error {
+	if len(p.list) == 0 {
+		return nil
+	}
+	return errors.New("invalid configuration: " + strings.Join(p.list, "; "))
+}
+
+var (
+	namespacedName = regexp.MustCompile(`^[a-z0-9]([a-z0-9.-]*[a-z0-9])?/[a-z0-9]([a-z0-9.-]*[a-z0-9])?$`)
+	// token is RFC 9110's: what names of headers, schemes and cookies are made of.
+	token = regexp.MustCompile("^[!#$%&'*+.^_`|~0-9A-Za-z-]+$")
+)
+
+func (p *problems) duration(field, value string, min time.Duration) time.Duration {
+	allowed := fmt.Sprintf("must be a duration such as 10s, of %s or more", min)
+	var d types.Duration
+	if err := d.Set(value); err != nil {
+		p.add(field, value, allowed)
+		return 0
+	}
+	// Seconds without a unit may overflow, which Set does not notice.
+	if time.Duration(d) < min || time.Duration(d) > 10*365*24*time.Hour {
+		p.add(field, value, allowed)
+		return 0
+	}
+	return time.Duration(d)
+}
+
+// endpoint returns the base URL without a slash at its end.
+func (p *problems) endpoint(field, value string) string {
+	const allowed = "must be an absolute http or https URL, such as http://127.0.0.1:7070"
+	u, err := url.Parse(value)
+	if err != nil {
+		// The value may hold a password, and so may the error.
+		p.addSecret(field, allowed)
+		return ""
+	}
+	if u.User != nil {
+		p.addSecret(field, "must have no user name or password; use sync.token")
+		return ""
+	}
+	if u.Scheme != "http" && u.Scheme != "https" || u.Hostname() == "" {
+		p.add(field, value, allowed)
+		return ""
+	}
+	if u.RawQuery != "" || u.ForceQuery || u.Fragment != "" {
+		p.add(field, value, "must have neither query nor fragment")
+		return ""
+	}
+	return strings.TrimRight(value, "/")
+}
+
+func (p *problems) keySource(c KeySource) keySource {
+	if c == (KeySource{}) {
+		c = KeySource{Header: "Authorization", HeaderAuthScheme: "Bearer", Query: "api_key"}
+	}
+	if c.Header == "" && c.HeaderAuthScheme != "" {
+		p.add("keySource.headerAuthScheme", c.HeaderAuthScheme, "needs keySource.header")
+	} else if c.Header == "" && c.Query == "" && c.Cookie == "" {
+		p.addSecret("keySource", "must name at least one of header, query and cookie")
+	}
+	p.token("keySource.header", c.Header)
+	p.token("keySource.headerAuthScheme", c.HeaderAuthScheme)
+	p.token("keySource.cookie", c.Cookie)
+	return keySource{
+		header: http.CanonicalHeaderKey(c.Header),
+		scheme: c.HeaderAuthScheme,
+		query:  c.Query,
+		cookie: c.Cookie,
+	}
+}
+
+func (p *problems) identity(c IdentityHeaders) identityNames {
+	seen := map[string]string{}
+	for _, h := range []struct{ field, name string }{
+		{"identityHeaders.appId", c.AppID},
+		{"identityHeaders.subscription", c.Subscription},
+		{"identityHeaders.plan", c.Plan},
+		{"identityHeaders.keyTitle", c.KeyTitle},
+	} {
+		if h.name == "" {
+			continue
+		}
+		p.token(h.field, h.name)
+		name := http.CanonicalHeaderKey(h.name)
+		if seen[name] != "" {
+			p.add(h.field, h.name, "must differ from "+seen[name])
+		}
+		if forwarding[name] {
+			p.add(h.field, h.name, "must not be a header that HTTP itself needs")
+		}
+		seen[name] = h.field
+	}
+	return identityNames{
+		appID:        http.CanonicalHeaderKey(c.AppID),
+		subscription: http.CanonicalHeaderKey(c.Subscription),
+		plan:         http.CanonicalHeaderKey(c.Plan),
+		keyTitle:     http.CanonicalHeaderKey(c.KeyTitle),
+	}
+}
+
+// forwarding lists the headers that would break the request if they told an
+// identity.
+var forwarding = map[string]bool{
+	"Connection": true, "Content-Length": true, "Host": true, "Te": true,
+	"Trailer": true, "Transfer-Encoding": true, "Upgrade": true,
+}
+
+func (p *problems) token(field, value string) {
+	if value != "" && !token.MatchString(value) {
+		p.add(field, value, "must be letters, digits and any of !#$%&'*+-.^_`|~")
+	}
+}

@@ -1,0 +1,92 @@
+package tollgate
+
+import (
+	"net/http"
+	"strings"
+)
+
+// identityNames are the request headers that tell the upstream who is calling,
+// by their canonical names. An empty one is left out.
+type identityNames struct {
+	appID        string
+	subscription string
+	plan         string
+	keyTitle     string
+}
+
+// list returns the names that are not empty.
+func (n *identityNames) list() []string {
+	var names []string
+	for _, name := range []string{n.appID, n.subscription, n.plan, n.keyTitle} {
+		if name != "" {
+			names = append(names, name)
+		}
+	}
+	return names
+}
+
+// identify sets the identity headers of a request, in place of whatever the
+// client sent under these names.
+func identify(h http.Header, names *identityNames, p *prepared, keyTitle string) {
+	if names.appID != "" {
+		h[names.appID] = p.appID
+	}
+	if names.subscription != "" {
+		h[names.subscription] = p.subscription
+	}
+	if names.plan != "" {
+		h[names.plan] = p.plan
+	}
+	if names.keyTitle != "" {
+		if keyTitle == "" {
+			delete(h, names.keyTitle)
+		} else {
+			h[names.keyTitle] = []string{headerValue(keyTitle)}
+		}
+	}
+	// A header that Connection lists is for the next hop alone, so a client
+	// could have the proxy drop its identity.
+	if connection := h["Connection"]; connection != nil {
+		keepIdentity(h, connection, names)
+	}
+}
+
+// keepIdentity takes the identity headers out of what Connection lists.
+func keepIdentity(h http.Header, connection []string, names *identityNames) {
+	if len(connection) == 1 && (connection[0] == "keep-alive" || connection[0] == "Upgrade" || connection[0] == "close") {
+		return
+	}
+	ours := map[string]bool{}
+	for _, name := range names.list() {
+		ours[name] = true
+	}
+	var kept []string
+	for _, option := range strings.Split(strings.Join(connection, ","), ",") {
+		option = strings.TrimSpace(option)
+		if option != "" && !ours[http.CanonicalHeaderKey(option)] {
+			kept = append(kept, option)
+		}
+	}
+	if len(kept) == 0 {
+		delete(h, "Connection")
+		return
+	}
+	h["Connection"] = []string{strings.Join(kept, ", ")}
+}
+
+// controls are the characters that no header may hold.
+const controls = "\x00\x01\x02\x03\x04\x05\x06\x07\x08\t\n\x0b\x0c\r\x0e\x0f" +
+	"\x10\x11\x12\x13\x14\x15\x16\x17\x18\x19\x1a\x1b\x1c\x1d\x1e\x1f\x7f"
+
+// headerValue returns s with its control characters as spaces.
+func headerValue(s string) string {
+	if !strings.ContainsAny(s, controls) {
+		return s
+	}
+	return strings.TrimSpace(strings.Map(func(r rune) rune {
+		if r < ' ' || r == 0x7f {
+			return ' '
+		}
+		return r
+	}, s))
+}

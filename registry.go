@@ -1,0 +1,204 @@
+package tollgate
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"sync"
+	"time"
+
+	"github.com/tollgate-apim/tollgate/feed"
+	"github.com/tollgate-apim/tollgate/quota"
+)
+
+// maxCounters bounds the counters of one sync endpoint. There is one for each
+// bucket that is in use, so clients cannot make them: the table does.
+const maxCounters = 1 << 20
+
+// linger is how long a source outlives its last middleware. Traefik ends all
+// middlewares before it makes those of a new configuration.
+const linger = time.Minute
+
+// sources is all the state that outlives a middleware, and the only state of
+// this package.
+var sources = newRegistry(feed.Start, afterFunc)
+
+// registry holds the sources in use, and the counters of every endpoint. Any
+// number of goroutines may use it.
+type registry struct {
+	start func(feed.Config, *feed.Snapshot) *feed.Feed
+	after func(time.Duration, func())
+
+	mu      sync.Mutex
+	sources map[string]*source // by settings
+	// counters are kept for as long as Traefik runs: what was consumed stays
+	// consumed, even if an API is taken out of the configuration for a while.
+	counters map[string]*quota.Store // by endpoint
+}
+
+// source is one sync endpoint as the middlewares with one set of settings see it.
+type source struct {
+	feed     *feed.Feed
+	counters *quota.Store
+	endpoint string
+
+	// uses counts the middlewares whose context has not ended, acquisitions
+	// those that ever were; both under registry.mu.
+	uses, acquisitions int
+
+	report   func(line string, failed bool)
+	mu       sync.Mutex
+	reported map[string]bool
+}
+
+func newRegistry(start func(feed.Config, *feed.Snapshot) *feed.Feed, after func(time.Duration, func())) *registry {
+	return &registry{
+		start:    start,
+		after:    after,
+		sources:  map[string]*source{},
+		counters: map[string]*quota.Store{},
+	}
+}
+
+// acquire returns the source of s, starting it if there is none. It is held until
+// ctx ends, and for a while longer.
+func (r *registry) acquire(ctx context.Context, s syncSettings, report func(line string, failed bool)) *source {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	name := fmt.Sprintf("%#v", s)
+	src := r.sources[name]
+	if src == nil {
+		src = r.newSourceLocked(s, report)
+		r.sources[name] = src
+	}
+	src.uses++
+	src.acquisitions++
+	context.AfterFunc(ctx, func() {
+		defer recovered(report)
+		r.release(name, src)
+	})
+	return src
+}
+
+// newSourceLocked starts a source. Counters, and the table to begin with, are
+// those of the endpoint: an edit of an interval or a token forgets neither.
+func (r *registry) newSourceLocked(s syncSettings, report func(line string, failed bool)) *source {
+	counters := r.counters[s.endpoint]
+	if counters == nil {
+		counters = quota.NewStore(maxCounters)
+		r.counters[s.endpoint] = counters
+	}
+	var last *feed.Snapshot
+	for _, other := range r.sources {
+		if other.endpoint == s.endpoint {
+			last = newer(last, feed.Current(other.feed))
+		}
+	}
+	return &source{
+		feed: r.start(feed.Config{
+			Endpoint: s.endpoint,
+			Token:    s.token,
+			Interval: s.interval,
+			Timeout:  s.timeout,
+			MaxBytes: s.maxBytes,
+			Client:   newClient(s),
+			Report:   report,
+		}, last),
+		counters: counters,
+		endpoint: s.endpoint,
+		report:   report,
+		reported: map[string]bool{},
+	}
+}
+
+// newer returns the snapshot with the higher revision. Either may be nil.
+func newer(a, b *feed.Snapshot) *feed.Snapshot {
+	if a == nil || b != nil && b.Table.Revision > a.Table.Revision {
+		return b
+	}
+	return a
+}
+
+// release gives up one use of a source, and stops it if nobody comes back to it.
+func (r *registry) release(name string, src *source) {
+	r.mu.Lock()
+	src.uses--
+	idle, acquisitions := src.uses == 0, src.acquisitions
+	r.mu.Unlock()
+	if !idle {
+		return
+	}
+	r.after(linger, func() {
+		defer recovered(src.report)
+		r.mu.Lock()
+		unused := src.uses == 0 && src.acquisitions == acquisitions
+		if unused {
+			delete(r.sources, name)
+		}
+		r.mu.Unlock()
+		if unused {
+			src.feed.Stop()
+		}
+	})
+}
+
+// reportOnce reports a line the first time that it comes up, and no more than a
+// thousand lines.
+func (s *source) reportOnce(line string) {
+	s.mu.Lock()
+	told := s.reported[line] || len(s.reported) >= 1000
+	if !told {
+		s.reported[line] = true
+	}
+	s.mu.Unlock()
+	if !told {
+		s.report(line, true)
+	}
+}
+
+// newClient returns the client that fetches tables. Its TLS settings were
+// checked before.
+func newClient(s syncSettings) *http.Client {
+	tlsConfig, _ := newTLSConfig(s.tls)
+	dialer := &net.Dialer{Timeout: s.timeout}
+	// Yaegi cannot convert a compiled method value, hence the function.
+	dial := func(ctx context.Context, network, address string) (net.Conn, error) {
+		return dialer.DialContext(ctx, network, address)
+	}
+	return &http.Client{Transport: &http.Transport{
+		Proxy:               http.ProxyFromEnvironment,
+		DialContext:         dial,
+		TLSClientConfig:     tlsConfig,
+		TLSHandshakeTimeout: s.timeout,
+		ForceAttemptHTTP2:   true,
+		MaxIdleConns:        2,
+		IdleConnTimeout:     90 * time.Second,
+	}}
+}
+
+// reporter returns the function that a source reports by. Traefik makes an ERROR
+// line of what a plugin writes to its standard error, and a DEBUG line of what it
+// writes to its standard output.
+func reporter(stdout, stderr io.Writer) func(line string, failed bool) {
+	return func(line string, failed bool) {
+		to := stdout
+		if failed {
+			to = stderr
+		}
+		_, _ = fmt.Fprintf(to, "tollgate: %s\n", line)
+	}
+}
+
+// recovered keeps a panic in a goroutine of ours from ending Traefik.
+func recovered(report func(line string, failed bool)) {
+	if p := recover(); p != nil {
+		report(fmt.Sprint("panic: ", p), true)
+	}
+}
+
+// afterFunc is time.AfterFunc for those who never stop the timer.
+func afterFunc(d time.Duration, f func()) {
+	time.AfterFunc(d, f)
+}
