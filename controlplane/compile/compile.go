@@ -1,0 +1,267 @@
+// Package compile settles what objects mean together and makes the table of it:
+// who holds a key, and which subscription lets an application call an API.
+//
+// References never leave a namespace, so each namespace is settled alone; only
+// keys meet across namespaces. The same objects always give the same result.
+package compile
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/tollgate-apim/tollgate/controlplane/finding"
+	"github.com/tollgate-apim/tollgate/controlplane/manifest"
+	"github.com/tollgate-apim/tollgate/table"
+)
+
+// Result is a table and how it came about.
+type Result struct {
+	// Table has all but its revision and its time of issue.
+	Table *table.Table
+	// Findings are those between objects; the loader's are not repeated.
+	Findings []finding.Finding
+	// Subscriptions are all candidates, by namespace and in the order of
+	// precedence. The first that selects both an application and an API wins the
+	// pair, even if it is barred: there is no falling through.
+	Subscriptions []*Subscription
+}
+
+// Subscription is a candidate, its references resolved.
+type Subscription struct {
+	*manifest.ManagedSubscription
+	Applications []*manifest.ManagedApplication // by name
+	APIs         []*manifest.API                // by name
+	// Barred says why what it wins is not granted; empty where it is.
+	Barred Barred
+}
+
+// Barred is a reason why a subscription grants nothing.
+type Barred string
+
+// The reasons.
+const (
+	NoPlan    Barred = "its plan does not exist"
+	HasClaims Barred = "it has claims, which API keys cannot meet"
+)
+
+// Compile makes a table of objects.
+func Compile(objects *manifest.Objects) *Result {
+	c := &compiler{
+		leftOut: objects.LeftOut,
+		table: &table.Table{
+			Plans:         make(map[string]table.Plan, len(objects.Plans)),
+			APIs:          make(map[string]table.API, len(objects.APIs)),
+			Subscriptions: make(map[string]table.Subscription, len(objects.Subscriptions)),
+			Applications:  make(map[string]table.Application, len(objects.Applications)),
+			Keys:          make(map[string][]table.Holder, len(objects.Applications)),
+		},
+		held: make(map[string][]holder, len(objects.Applications)),
+	}
+	for _, ns := range byNamespace(objects) {
+		c.namespace(ns)
+	}
+	c.keys()
+	return &Result{Table: c.table, Findings: finding.Sort(c.findings), Subscriptions: c.subscriptions}
+}
+
+type compiler struct {
+	leftOut       map[finding.Object]bool
+	table         *table.Table
+	findings      []finding.Finding
+	subscriptions []*Subscription
+	held          map[string][]holder // by digest
+}
+
+// reporter is an object that knows where its fields stand.
+type reporter interface {
+	Finding(rule finding.Rule, severity finding.Severity, path, problem, allowed, fix string) finding.Finding
+	Ref() finding.Object
+}
+
+func (c *compiler) fail(on reporter, rule finding.Rule, path, problem, fix string) {
+	c.findings = append(c.findings, on.Finding(rule, finding.Error, path, problem, "", fix))
+}
+
+func (c *compiler) warn(on reporter, rule finding.Rule, path, problem, fix string) {
+	c.findings = append(c.findings, on.Finding(rule, finding.Warning, path, problem, "", fix))
+}
+
+// dangling reports a reference to an object that is not there.
+func (c *compiler) dangling(on reporter, path, kind, name string) {
+	ref := finding.Object{Kind: kind, Namespace: on.Ref().Namespace, Name: name}
+	if c.leftOut[ref] {
+		c.fail(on, finding.Reference, path, fmt.Sprintf("names %s, which is left out", ref), "mend what its own finding says")
+		return
+	}
+	c.fail(on, finding.Reference, path, fmt.Sprintf("names %s, which does not exist", ref), "write it, or take the name out")
+}
+
+// namespace is the objects of one namespace, each kind by name.
+type namespace struct {
+	apis          []*manifest.API
+	versions      map[string]*manifest.APIVersion
+	bundles       []*manifest.APIBundle
+	plans         []*manifest.APIPlan
+	applications  []*manifest.ManagedApplication
+	secrets       map[string]*manifest.Secret
+	subscriptions []*manifest.ManagedSubscription
+}
+
+// byNamespace returns the namespaces in alphabetical order.
+func byNamespace(o *manifest.Objects) []*namespace {
+	spaces := map[string]*namespace{}
+	in := func(name string) *namespace {
+		ns := spaces[name]
+		if ns == nil {
+			ns = &namespace{versions: map[string]*manifest.APIVersion{}, secrets: map[string]*manifest.Secret{}}
+			spaces[name] = ns
+		}
+		return ns
+	}
+	for _, a := range o.APIs {
+		ns := in(a.Namespace)
+		ns.apis = append(ns.apis, a)
+	}
+	for _, v := range o.Versions {
+		in(v.Namespace).versions[v.Name] = v
+	}
+	for _, b := range o.Bundles {
+		ns := in(b.Namespace)
+		ns.bundles = append(ns.bundles, b)
+	}
+	for _, p := range o.Plans {
+		ns := in(p.Namespace)
+		ns.plans = append(ns.plans, p)
+	}
+	for _, a := range o.Applications {
+		ns := in(a.Namespace)
+		ns.applications = append(ns.applications, a)
+	}
+	for _, s := range o.Secrets {
+		in(s.Namespace).secrets[s.Name] = s
+	}
+	for _, s := range o.Subscriptions {
+		ns := in(s.Namespace)
+		ns.subscriptions = append(ns.subscriptions, s)
+	}
+	names := make([]string, 0, len(spaces))
+	for name := range spaces {
+		names = append(names, name)
+	}
+	slices.Sort(names)
+	sorted := make([]*namespace, len(names))
+	for i, name := range names {
+		sorted[i] = spaces[name]
+	}
+	return sorted
+}
+
+// namespacedName is how the table names an object.
+func namespacedName(o reporter) string {
+	ref := o.Ref()
+	return ref.Namespace + "/" + ref.Name
+}
+
+func (c *compiler) namespace(ns *namespace) {
+	sets := make(map[*manifest.API]map[string]bool, len(ns.apis))
+	for _, a := range ns.apis {
+		c.table.APIs[namespacedName(a)], sets[a] = c.api(ns, a)
+	}
+	plans := make(map[string]bool, len(ns.plans))
+	for _, p := range ns.plans {
+		c.table.Plans[namespacedName(p)] = plan(p)
+		plans[p.Name] = true
+	}
+	apps := c.consumers(ns.applications)
+	s := settler{compiler: c, plans: plans, sets: sets, apps: apps, apis: newPool(ns.apis)}
+	s.bundles(ns.bundles)
+	grants := s.settle(ns.subscriptions)
+	for i, a := range apps.objects {
+		c.table.Applications[namespacedName(a)] = table.Application{AppID: a.Spec.AppID, Owner: a.Spec.Owner, Grants: grants[i]}
+		c.hold(ns, a)
+	}
+}
+
+// api returns an API's operation sets, those of its versions included, and
+// their names.
+func (c *compiler) api(ns *namespace, a *manifest.API) (table.API, map[string]bool) {
+	specs := []*manifest.OpenAPISpec{a.Spec.OpenAPISpec}
+	for i, ref := range a.Spec.Versions {
+		v := ns.versions[ref.Name]
+		if v == nil {
+			c.dangling(a, fmt.Sprintf("spec.versions[%d].name", i), "APIVersion", ref.Name)
+			continue
+		}
+		specs = append(specs, v.Spec.OpenAPISpec)
+	}
+	var out table.API
+	names := map[string]bool{}
+	for _, spec := range specs {
+		if spec == nil {
+			continue
+		}
+		for _, set := range spec.OperationSets {
+			if out.OperationSets == nil {
+				out.OperationSets = map[string][]table.Matcher{}
+			}
+			names[set.Name] = true
+			for _, m := range set.Matchers {
+				out.OperationSets[set.Name] = append(out.OperationSets[set.Name], matcher(m))
+			}
+		}
+	}
+	return out, names
+}
+
+func matcher(m manifest.Matcher) table.Matcher {
+	var methods []string
+	for _, method := range m.Methods {
+		methods = append(methods, strings.ToUpper(method))
+	}
+	return table.Matcher{Methods: methods, Path: m.Path, PathPrefix: m.PathPrefix, PathRegex: m.PathRegex}
+}
+
+// plan returns an APIPlan's limits. A rate limit of 0 is none; a quota of 0
+// denies everything.
+func plan(p *manifest.APIPlan) table.Plan {
+	out := table.Plan{Title: p.Spec.Title}
+	if l := p.Spec.RateLimit; l != nil && *l.Limit > 0 {
+		burst, _ := p.Burst() // the loader has checked it
+		out.RateLimit = &table.RateLimit{Limit: *l.Limit, Period: l.Period, Burst: burst, Bucket: bucket(l)}
+	}
+	if l := p.Spec.Quota; l != nil {
+		out.Quota = &table.Quota{Limit: *l.Limit, Period: l.Period, Bucket: bucket(l)}
+	}
+	return out
+}
+
+func bucket(l *manifest.Limit) string { return cmp.Or(l.Bucket, table.BucketSubscription) }
+
+// consumers returns the applications that count: of several with one App ID,
+// only the one whose name comes first. They come by name.
+func (c *compiler) consumers(all []*manifest.ManagedApplication) *consumers {
+	out := &consumers{byAppID: make(map[string]int, len(all)), disregarded: map[string]bool{}}
+	var kept []*manifest.ManagedApplication
+	for _, a := range all {
+		if i, ok := out.byAppID[a.Spec.AppID]; ok {
+			out.disregarded[a.Name] = true
+			c.warn(a, finding.Duplicate, "spec.appId",
+				fmt.Sprintf("is also the App ID of %s, which comes first by name and is kept; this application and its keys are disregarded", kept[i].Ref()),
+				"give each application an App ID of its own")
+			continue
+		}
+		out.byAppID[a.Spec.AppID] = len(kept)
+		kept = append(kept, a)
+	}
+	out.pool = newPool(kept)
+	return out
+}
+
+// consumers are the applications of a namespace that count.
+type consumers struct {
+	*pool[*manifest.ManagedApplication]
+	byAppID     map[string]int
+	disregarded map[string]bool // by name
+}

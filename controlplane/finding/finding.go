@@ -1,0 +1,144 @@
+// Package finding holds what checking manifests finds: values with a position,
+// a reason and a way out, not errors.
+//
+// A finding never contains a key or a whole digest: whoever makes one writes its
+// text from names and positions, not from the values of secrets.
+package finding
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"strings"
+)
+
+// Severity says what a finding does to its object.
+type Severity string
+
+const (
+	// Error: the object, or the part that Field names, is left out or grants
+	// nothing.
+	Error Severity = "error"
+	// Warning: it works, but hardly as meant.
+	Warning Severity = "warning"
+)
+
+// Rule is the stable name of a check. docs/checks.md describes each.
+type Rule string
+
+// The rules, in alphabetical order.
+const (
+	ClaimsUnsupported Rule = "claims-unsupported"
+	Deprecated        Rule = "deprecated"
+	Duplicate         Rule = "duplicate"
+	File              Rule = "file" // a file that cannot be read, or is too large
+	OperationSet      Rule = "operation-set"
+	Period            Rule = "period"
+	PlaintextKey      Rule = "plaintext-key"
+	Reference         Rule = "reference"
+	Regex             Rule = "regex"
+	Release           Rule = "release"
+	Resource          Rule = "resource"
+	Secret            Rule = "secret"
+	Selector          Rule = "selector"
+	SharedKey         Rule = "shared-key"
+	Syntax            Rule = "syntax" // a document that cannot be parsed
+	UnknownField      Rule = "unknown-field"
+	UnknownKind       Rule = "unknown-kind"
+	ZeroLimit         Rule = "zero-limit"
+)
+
+// Object names what a finding is about. It is zero where a file or a document
+// could not be read far enough to tell.
+type Object struct {
+	Kind      string `json:"kind,omitempty"`
+	Namespace string `json:"namespace,omitempty"`
+	Name      string `json:"name,omitempty"`
+}
+
+// String returns "Kind namespace/name", or "" for the zero Object.
+func (o Object) String() string {
+	switch {
+	case o == Object{}:
+		return ""
+	case o.Name == "":
+		return o.Kind
+	case o.Namespace == "":
+		return o.Kind + " " + o.Name
+	}
+	return o.Kind + " " + o.Namespace + "/" + o.Name
+}
+
+// Finding is one thing that is wrong, or hardly meant, in a manifest. Findings
+// are comparable with ==.
+type Finding struct {
+	Rule     Rule     `json:"rule"`
+	Severity Severity `json:"severity"`
+	File     string   `json:"file"`
+	// Line and Column count from 1; 0 where there is none to name.
+	Line   int    `json:"line,omitempty"`
+	Column int    `json:"column,omitempty"`
+	Object Object `json:"object,omitzero"`
+	// Field is a path such as spec.apiKeys[0].value.
+	Field string `json:"field,omitempty"`
+	// Problem says what is wrong, Allowed what would be right (may be empty),
+	// Fix how to mend it (may be empty).
+	Problem string `json:"problem"`
+	Allowed string `json:"allowed,omitempty"`
+	Fix     string `json:"fix,omitempty"`
+}
+
+// String returns the finding on one line:
+//
+//	file:line:column: severity: Kind namespace/name: field: problem; allowed: …; fix (rule)
+func (f Finding) String() string {
+	var b strings.Builder
+	b.WriteString(f.File)
+	if f.Line > 0 {
+		fmt.Fprintf(&b, ":%d:%d", f.Line, f.Column)
+	}
+	fmt.Fprintf(&b, ": %s: ", f.Severity)
+	for _, part := range []string{f.Object.String(), f.Field} {
+		if part != "" {
+			b.WriteString(part + ": ")
+		}
+	}
+	b.WriteString(f.Problem)
+	if f.Allowed != "" {
+		b.WriteString("; allowed: " + f.Allowed)
+	}
+	if f.Fix != "" {
+		b.WriteString("; " + f.Fix)
+	}
+	fmt.Fprintf(&b, " (%s)", f.Rule)
+	return b.String()
+}
+
+// Sort orders findings by place, then by rule and text, and drops those that
+// say the same twice. It works in place and returns what is left.
+func Sort(findings []Finding) []Finding {
+	slices.SortFunc(findings, func(a, b Finding) int {
+		return cmp.Or(
+			cmp.Compare(a.File, b.File),
+			cmp.Compare(a.Line, b.Line),
+			cmp.Compare(a.Column, b.Column),
+			cmp.Compare(a.Field, b.Field),
+			cmp.Compare(a.Rule, b.Rule),
+			cmp.Compare(a.Problem, b.Problem),
+			cmp.Compare(a.Object.String(), b.Object.String()),
+		)
+	})
+	return slices.Compact(findings)
+}
+
+// Count returns how many of the findings are errors and how many are warnings.
+func Count(findings []Finding) (errors, warnings int) {
+	for _, f := range findings {
+		if f.Severity == Error {
+			errors++
+		} else {
+			warnings++
+		}
+	}
+	return errors, warnings
+}

@@ -1,0 +1,491 @@
+package manifest
+
+import (
+	"bytes"
+	"cmp"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"reflect"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"unicode"
+	"unicode/utf16"
+	"unicode/utf8"
+
+	"go.yaml.in/yaml/v3"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/tollgate-apim/tollgate/controlplane/finding"
+)
+
+// maxFileBytes is the size above which a file is not read.
+const maxFileBytes = 16 << 20
+
+// defaultNamespace is that of objects which do not name one.
+const defaultNamespace = "default"
+
+// Objects are those that passed, each kind by namespace and name.
+type Objects struct {
+	APIs          []*API
+	Versions      []*APIVersion
+	Bundles       []*APIBundle
+	Plans         []*APIPlan
+	Applications  []*ManagedApplication
+	Secrets       []*Secret
+	Subscriptions []*ManagedSubscription
+
+	// LeftOut has the objects that findings took out.
+	LeftOut map[finding.Object]bool
+}
+
+// Loaded is what files held.
+type Loaded struct {
+	Objects  *Objects
+	Findings []finding.Finding
+	// Broken says that a file could not be read or a document not be parsed, so
+	// that nobody can tell which objects are missing.
+	Broken bool
+}
+
+// Load reads files. It never fails: what cannot be used is left out, with a
+// finding. Of two objects of one kind and name the first is kept, in the order
+// of files and lines.
+func Load(files []File) *Loaded {
+	l := newLoader()
+	for _, f := range files {
+		l.file(f.Path)
+	}
+	return l.loaded()
+}
+
+// Parse reads what one file of that name would hold.
+func Parse(name string, data []byte) *Loaded {
+	l := newLoader()
+	l.name = name
+	l.data(data)
+	return l.loaded()
+}
+
+type loader struct {
+	name   string // of the file being read
+	out    Loaded
+	first  map[finding.Object]*Source
+	shared *sharedPaths
+}
+
+func newLoader() *loader {
+	return &loader{
+		out:    Loaded{Objects: &Objects{LeftOut: map[finding.Object]bool{}}},
+		first:  map[finding.Object]*Source{},
+		shared: newSharedPaths(),
+	}
+}
+
+func (l *loader) loaded() *Loaded {
+	o := l.out.Objects
+	sortByName(o.APIs)
+	sortByName(o.Versions)
+	sortByName(o.Bundles)
+	sortByName(o.Plans)
+	sortByName(o.Applications)
+	sortByName(o.Secrets)
+	sortByName(o.Subscriptions)
+	l.out.Findings = finding.Sort(l.out.Findings)
+	return &l.out
+}
+
+func sortByName[T metav1.Object](objects []T) {
+	slices.SortFunc(objects, func(a, b T) int {
+		return cmp.Or(cmp.Compare(a.GetNamespace(), b.GetNamespace()), cmp.Compare(a.GetName(), b.GetName()))
+	})
+}
+
+func (l *loader) broken(rule finding.Rule, line int, problem, allowed, fix string) {
+	l.out.Broken = true
+	column := 0
+	if line > 0 {
+		column = 1
+	}
+	l.out.Findings = append(l.out.Findings, finding.Finding{
+		Rule: rule, Severity: finding.Error, File: l.name, Line: line, Column: column,
+		Problem: problem, Allowed: allowed, Fix: fix,
+	})
+}
+
+func (l *loader) file(path string) {
+	l.name = path
+	f, err := os.Open(path)
+	if err != nil {
+		l.broken(finding.File, 0, "cannot be read: "+reason(err), "", "")
+		return
+	}
+	defer f.Close()
+	data, err := io.ReadAll(io.LimitReader(f, maxFileBytes+1))
+	if err != nil {
+		l.broken(finding.File, 0, "cannot be read: "+reason(err), "", "")
+		return
+	}
+	l.data(data)
+}
+
+// reason drops what the finding says already: the operation and the path.
+func reason(err error) string {
+	var p *os.PathError
+	if errors.As(err, &p) {
+		return p.Err.Error()
+	}
+	return err.Error()
+}
+
+func (l *loader) data(data []byte) {
+	if len(data) > maxFileBytes {
+		l.broken(finding.File, 0, "is too large", fmt.Sprintf("at most %d MiB", maxFileBytes>>20), "split it into several files")
+		return
+	}
+	if !utf8.Valid(data) {
+		l.broken(finding.File, 0, "is not UTF-8 text", "", "save it as UTF-8")
+		return
+	}
+	if strings.HasSuffix(l.name, ".json") {
+		l.json(data)
+		return
+	}
+	for _, c := range split(data) {
+		l.chunk(c)
+	}
+}
+
+// json reads data as the YAML that JSON nearly is.
+func (l *loader) json(data []byte) {
+	data = bytes.TrimPrefix(data, []byte("\ufeff"))
+	var whole json.RawMessage
+	var syntax *json.SyntaxError
+	if err := json.Unmarshal(data, &whole); errors.As(err, &syntax) {
+		line := 1 + bytes.Count(data[:min(int(syntax.Offset), len(data))], []byte("\n"))
+		l.broken(finding.Syntax, line, "the document cannot be parsed: "+err.Error(), "", "")
+		return
+	}
+	l.chunk(chunk{text: unescapeJSON(data)})
+}
+
+// unescapeJSON writes out the two escapes of JSON that YAML lacks: the slash,
+// and characters in two halves. It adds and takes no lines.
+func unescapeJSON(data []byte) []byte {
+	out := make([]byte, 0, len(data))
+	for len(data) > 0 {
+		i := bytes.IndexByte(data, '\\')
+		if i < 0 {
+			break
+		}
+		out = append(out, data[:i]...)
+		data = data[i:]
+		if r := surrogates(data); r != 0 {
+			out = utf8.AppendRune(out, r)
+			data = data[12:]
+			continue
+		}
+		if data[1] != '/' {
+			out = append(out, '\\')
+		}
+		out = append(out, data[1])
+		data = data[2:]
+	}
+	return append(out, data...)
+}
+
+// surrogates returns the character that data begins with in the form
+// \ud83d\ude00, or 0.
+func surrogates(data []byte) rune {
+	if len(data) < 12 || data[1] != 'u' || data[6] != '\\' || data[7] != 'u' {
+		return 0
+	}
+	high, err1 := strconv.ParseUint(string(data[2:6]), 16, 32)
+	low, err2 := strconv.ParseUint(string(data[8:12]), 16, 32)
+	r := utf16.DecodeRune(rune(high), rune(low))
+	if err1 != nil || err2 != nil || r == unicode.ReplacementChar {
+		return 0
+	}
+	return r
+}
+
+// chunk is the part of a file from one document marker to the next.
+type chunk struct {
+	text       []byte
+	lineOffset int // lines before it
+}
+
+// split cuts data before each line that begins with "---", so that a document
+// that cannot be parsed takes no other down. YAML allows no such line inside of
+// a document, not even in a block of text.
+func split(data []byte) []chunk {
+	var chunks []chunk
+	start, startLine, line := 0, 0, 0
+	for at := 0; at < len(data); line++ {
+		if at > start && isMarker(data[at:]) {
+			chunks = append(chunks, chunk{data[start:at], startLine})
+			start, startLine = at, line
+		}
+		next := bytes.IndexByte(data[at:], '\n')
+		if next < 0 {
+			break
+		}
+		at += next + 1
+	}
+	return append(chunks, chunk{data[start:], startLine})
+}
+
+func isMarker(line []byte) bool {
+	if !bytes.HasPrefix(line, []byte("---")) {
+		return false
+	}
+	return len(line) == 3 || strings.IndexByte(" \t\r\n", line[3]) >= 0
+}
+
+// isPreamble reports whether text has nothing but directives, comments and empty
+// lines, as before the first marker.
+func isPreamble(text []byte) bool {
+	for line := range bytes.Lines(text) {
+		if line = bytes.TrimSpace(line); len(line) > 0 && line[0] != '%' && line[0] != '#' {
+			return false
+		}
+	}
+	return true
+}
+
+func (l *loader) chunk(c chunk) {
+	if isPreamble(c.text) {
+		return
+	}
+	decode := yaml.NewDecoder(bytes.NewReader(c.text))
+	for {
+		var doc yaml.Node
+		err := decode.Decode(&doc)
+		if errors.Is(err, io.EOF) {
+			return
+		}
+		if err != nil {
+			l.syntax(c, err)
+			return
+		}
+		if doc.Kind == yaml.DocumentNode && len(doc.Content) == 1 {
+			l.document(doc.Content[0], c.lineOffset)
+		}
+	}
+}
+
+var yamlLine = regexp.MustCompile(`^line (\d+): `)
+
+// syntax reports that a chunk is no YAML. The parser's words are not repeated
+// where they could quote the text: after a colon or in quotes.
+func (l *loader) syntax(c chunk, err error) {
+	text := strings.TrimPrefix(err.Error(), "yaml: ")
+	line := c.lineOffset + 1
+	if m := yamlLine.FindStringSubmatch(text); m != nil {
+		n, _ := strconv.Atoi(m[1]) // \d+ of a line count: cannot fail
+		line = c.lineOffset + n
+		text = text[len(m[0]):]
+	}
+	text, _, _ = strings.Cut(text, "'")
+	fix := ""
+	if n := tabbedLine(c.text); n > 0 {
+		line, text, fix = c.lineOffset+n, "a tab is used to indent", "YAML indents with spaces only"
+	}
+	l.broken(finding.Syntax, line, "the document cannot be parsed: "+strings.TrimSpace(text), "", fix)
+}
+
+// tabbedLine returns the first line of text that a tab indents, from 1, or 0.
+func tabbedLine(text []byte) int {
+	for i, line := range bytes.Split(text, []byte("\n")) {
+		indent := line[:len(line)-len(bytes.TrimLeft(line, " \t"))]
+		if bytes.IndexByte(indent, '\t') >= 0 && len(bytes.TrimSpace(line)) > 0 {
+			return i + 1
+		}
+	}
+	return 0
+}
+
+// header is what an object says it is.
+type header struct {
+	apiVersion, kind, namespace, name string
+}
+
+// document takes in what a document holds: an object, a List of objects, or
+// something that is not ours, which it passes over.
+func (l *loader) document(n *yaml.Node, lineOffset int) {
+	n = deref(n)
+	if isNull(n) {
+		return
+	}
+	apiVersion, kind := text(member(n, "apiVersion")), text(member(n, "kind"))
+	group, version, _ := strings.Cut(apiVersion, "/")
+	switch {
+	case apiVersion == "v1" && kind == "List":
+		l.list(n, lineOffset)
+	case apiVersion == "v1" && kind == "Secret":
+		take(l, n, lineOffset, &l.out.Objects.Secrets, func(*checker, *Secret) {})
+	case group == Group:
+		l.ours(n, lineOffset, version, kind)
+	case apiVersion == "" || kind == "":
+		// Only what looks like an object that lacks something is worth a word.
+		if apiVersion+kind != "" && member(n, "metadata") != nil {
+			l.report(n, lineOffset, finding.Resource, finding.Error, finding.Object{Kind: kind, Name: text(member(member(n, "metadata"), "name"))},
+				"has no apiVersion or no kind, so it is left out", "", "write both")
+		}
+	}
+}
+
+func (l *loader) report(n *yaml.Node, lineOffset int, rule finding.Rule, severity finding.Severity, object finding.Object, problem, allowed, fix string) {
+	l.out.Findings = append(l.out.Findings, finding.Finding{
+		Rule: rule, Severity: severity, File: l.name, Line: n.Line + lineOffset, Column: n.Column, Object: object,
+		Problem: problem, Allowed: allowed, Fix: fix,
+	})
+}
+
+func (l *loader) list(n *yaml.Node, lineOffset int) {
+	items := member(n, "items")
+	if items == nil || items.Kind != yaml.SequenceNode {
+		return
+	}
+	for _, item := range items.Content {
+		// A list in a list is nobody's; passing it over bounds the depth.
+		if item = deref(item); text(member(item, "kind")) != "List" {
+			l.document(item, lineOffset)
+		}
+	}
+}
+
+func (l *loader) ours(n *yaml.Node, lineOffset int, version, kind string) {
+	o := l.out.Objects
+	object := finding.Object{Kind: kind, Namespace: namespaceOf(n), Name: text(member(member(n, "metadata"), "name"))}
+	if version != Version {
+		l.report(n, lineOffset, finding.UnknownKind, finding.Warning, object, "is of an unknown version, so it is passed over",
+			"apiVersion "+Group+"/"+Version, "")
+		return
+	}
+	switch kind {
+	case "API":
+		take(l, n, lineOffset, &o.APIs, (*checker).api)
+	case "APIVersion":
+		take(l, n, lineOffset, &o.Versions, (*checker).apiVersion)
+	case "APIBundle":
+		take(l, n, lineOffset, &o.Bundles, (*checker).apiBundle)
+	case "APIPlan":
+		take(l, n, lineOffset, &o.Plans, (*checker).apiPlan)
+	case "ManagedApplication":
+		take(l, n, lineOffset, &o.Applications, (*checker).managedApplication)
+	case "ManagedSubscription":
+		take(l, n, lineOffset, &o.Subscriptions, (*checker).managedSubscription)
+	default:
+		l.unused(n, lineOffset, object)
+	}
+}
+
+// unused reports on an object of our group that does nothing here.
+func (l *loader) unused(n *yaml.Node, lineOffset int, object finding.Object) {
+	if passedOver[object.Kind] {
+		return
+	}
+	if fix, ok := replaced[object.Kind]; ok {
+		l.report(n, lineOffset, finding.Deprecated, finding.Warning, object, "is of a kind that is no more, so it is passed over", "", fix)
+		return
+	}
+	kinds := []string{"API", "APIVersion", "APIBundle", "APIPlan", "ManagedApplication", "ManagedSubscription"}
+	fix := ""
+	if name := nearest(object.Kind, kinds); name != "" {
+		fix = fmt.Sprintf("did you mean %q?", name)
+	}
+	l.report(n, lineOffset, finding.UnknownKind, finding.Warning, object, "is of an unknown kind, so it is passed over",
+		strings.Join(kinds, ", "), fix)
+}
+
+// object is what all kinds have in common.
+type object[T any] interface {
+	*T
+	metav1.Object
+	source() *Source
+}
+
+func (s *Source) source() *Source { return s }
+
+// take decodes and checks one object, and appends it to objects if it passes.
+func take[T any, P object[T]](l *loader, n *yaml.Node, lineOffset int, objects *[]P, check func(*checker, P)) {
+	ref := finding.Object{Kind: text(member(n, "kind")), Namespace: namespaceOf(n), Name: text(member(member(n, "metadata"), "name"))}
+	if err := checkSize(n); err != nil {
+		l.broken(finding.Syntax, n.Line+lineOffset, "the document cannot be read: "+err.Error(),
+			fmt.Sprintf("at most %d nodes through aliases and %d levels", maxAliased, maxDepth), "write it out")
+		return
+	}
+	var value P = new(T)
+	d := decoder{lineOffset: lineOffset, shared: l.shared}
+	d.note(n)
+	d.value(n, reflect.ValueOf(value).Elem())
+
+	value.SetNamespace(ref.Namespace)
+	source := value.source()
+	*source = Source{file: l.name, object: ref, fields: slices.Clip(d.fields)}
+
+	c := checker{Source: source, failed: len(d.misfits) > 0}
+	for _, m := range d.misfits {
+		c.findings = append(c.findings, finding.Finding{
+			Rule: m.rule, Severity: finding.Error, File: l.name, Line: m.line, Column: m.column, Object: ref,
+			Field: m.path, Problem: m.problem, Allowed: m.allowed, Fix: m.fix,
+		})
+	}
+	if !c.failed {
+		c.name("metadata.name", value.GetName())
+		c.namespace(ref.Namespace)
+	}
+	if first := l.first[ref]; first != nil && ref.Name != "" {
+		file, line := first.Position()
+		c.fail(finding.Duplicate, "metadata.name",
+			fmt.Sprintf("is the name of another %s of this namespace, at %s:%d, which is kept", ref.Kind, file, line),
+			"", "rename one of them, or take it out")
+	} else {
+		l.first[ref] = source
+	}
+	// What does not decode is not worth checking: the reasons would be wrong.
+	if len(d.misfits) == 0 {
+		check(&c, value)
+	}
+	l.out.Findings = append(l.out.Findings, c.findings...)
+	if c.failed {
+		if l.first[ref] == source {
+			l.out.Objects.LeftOut[ref] = true
+		}
+		return
+	}
+	*objects = append(*objects, value)
+}
+
+func namespaceOf(n *yaml.Node) string {
+	if ns := text(member(member(n, "metadata"), "namespace")); ns != "" {
+		return ns
+	}
+	return defaultNamespace
+}
+
+// member returns the value of a mapping's key, or nil.
+func member(n *yaml.Node, key string) *yaml.Node {
+	if n == nil || n.Kind != yaml.MappingNode {
+		return nil
+	}
+	for i := 0; i+1 < len(n.Content); i += 2 {
+		if n.Content[i].Value == key {
+			return deref(n.Content[i+1])
+		}
+	}
+	return nil
+}
+
+// text returns the value of a string, or "".
+func text(n *yaml.Node) string {
+	if n == nil || n.Kind != yaml.ScalarNode || n.ShortTag() != "!!str" {
+		return ""
+	}
+	return n.Value
+}

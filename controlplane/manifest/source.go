@@ -1,0 +1,55 @@
+package manifest
+
+import (
+	"slices"
+	"strings"
+
+	"github.com/tollgate-apim/tollgate/controlplane/finding"
+)
+
+// Source is where an object and its fields stand.
+type Source struct {
+	file   string
+	object finding.Object
+	fields []field // in the order of the document; the object itself first
+}
+
+// field is the position of one field. Paths are shared between objects.
+type field struct {
+	path         string
+	line, column int32
+}
+
+// Ref names the object.
+func (s *Source) Ref() finding.Object { return s.object }
+
+// Position returns the file and the line where the object begins.
+func (s *Source) Position() (file string, line int) {
+	line, _ = s.at("")
+	return s.file, line
+}
+
+// Finding returns a finding about the object's field at path, such as
+// spec.apiKeys[0].value, at the field's position or, where the manifest does not
+// have the field, at that of the nearest one around it.
+func (s *Source) Finding(rule finding.Rule, severity finding.Severity, path, problem, allowed, fix string) finding.Finding {
+	line, column := s.at(path)
+	return finding.Finding{
+		Rule: rule, Severity: severity,
+		File: s.file, Line: line, Column: column, Object: s.object, Field: path,
+		Problem: problem, Allowed: allowed, Fix: fix,
+	}
+}
+
+func (s *Source) at(path string) (line, column int) {
+	for {
+		i := slices.IndexFunc(s.fields, func(f field) bool { return f.path == path })
+		if i >= 0 {
+			return int(s.fields[i].line), int(s.fields[i].column)
+		}
+		if path == "" {
+			return 0, 0
+		}
+		path = path[:max(0, strings.LastIndexAny(path, ".["))]
+	}
+}
