@@ -18,6 +18,9 @@ import (
 // be used again. A longer one costs the connection.
 const maxDrain = 64 << 10
 
+// errNotModified says that a server took for known what it never sent.
+var errNotModified = errors.New("status 304 Not Modified without a table that came with that ETag, expected status 200 with a table")
+
 // answer is what the server said, taken off the network.
 type answer struct {
 	// notModified says that the server confirmed the table named by etag; the

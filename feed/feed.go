@@ -5,7 +5,6 @@ package feed
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"math/rand"
 	"net/http"
@@ -323,6 +322,3 @@ func unredirected(c *http.Client) *http.Client {
 	own.CheckRedirect = func(_ *http.Request, _ []*http.Request) error { return http.ErrUseLastResponse }
 	return &own
 }
-
-// errNotModified says that a server took for known what it never sent.
-var errNotModified = errors.New("status 304 Not Modified without a table that came with that ETag, expected status 200 with a table")
