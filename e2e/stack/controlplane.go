@@ -30,6 +30,8 @@ type ControlPlaneOptions struct {
 	Manifests string
 	// Address is where it listens; empty means a free port.
 	Address string
+	// Token is what gateways must present; empty means a fresh one.
+	Token string
 }
 
 // ControlPlane is a running `tollgate serve`.
@@ -47,7 +49,10 @@ var listening = regexp.MustCompile(`\baddress"?[=:]"?(127\.0\.0\.1:\d+)`)
 
 // StartControlPlane starts a control plane and returns once it listens.
 func StartControlPlane(ctx context.Context, o ControlPlaneOptions) (*ControlPlane, error) {
-	c := &ControlPlane{Token: rand.Text(), Manifests: o.Manifests}
+	c := &ControlPlane{Token: o.Token, Manifests: o.Manifests}
+	if c.Token == "" {
+		c.Token = rand.Text()
+	}
 	tokenFile := filepath.Join(o.Dir, "sync-token")
 	if err := os.WriteFile(tokenFile, []byte(c.Token+"\n"), 0o600); err != nil {
 		return nil, err
@@ -103,7 +108,7 @@ func (c *ControlPlane) Table(ctx context.Context) (Table, error) {
 // Apply writes a file of manifests at a stroke. The control plane takes it a
 // moment later.
 //
-// The text is a template with two functions: {{digest "key"}} is the digest of
+// The text is a template with functions: {{digest "key"}} is the digest of
 // an API key, {{base64 (digest "key")}} its form under a Secret's data.
 func (c *ControlPlane) Apply(name, manifests string) error {
 	text, err := RenderManifests(manifests)
@@ -122,6 +127,7 @@ func (c *ControlPlane) Remove(name string) error {
 func RenderManifests(text string) (string, error) {
 	functions := template.FuncMap{
 		"digest": Digest,
+		"upper":  strings.ToUpper,
 		"base64": func(s string) string { return base64.StdEncoding.EncodeToString([]byte(s)) },
 	}
 	parsed, err := template.New("manifests").Funcs(functions).Parse(text)

@@ -2,7 +2,10 @@ package stack
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io"
+	"log"
 	"net"
 	"net/http"
 	"net/http/httputil"
@@ -26,28 +29,36 @@ type Poll struct {
 type SyncProxy struct {
 	URL string
 
+	mu      sync.Mutex
+	server  *http.Server // nil while down
 	forward http.Handler
-
-	mu     sync.Mutex
-	server *http.Server // nil while down
-	stand  http.Handler // nil while it forwards
-	polls  []Poll
+	stand   http.Handler // nil while it forwards
+	polls   []Poll
 }
 
 // NewSyncProxy returns a proxy for a control plane's URL that is down.
 func NewSyncProxy(target string) (*SyncProxy, error) {
-	to, err := url.Parse(target)
-	if err != nil {
-		return nil, err
-	}
 	address, err := freeAddress()
 	if err != nil {
 		return nil, err
 	}
-	return &SyncProxy{
-		URL:     "http://" + address,
-		forward: &httputil.ReverseProxy{Rewrite: func(r *httputil.ProxyRequest) { r.SetURL(to) }},
-	}, nil
+	p := &SyncProxy{URL: "http://" + address}
+	return p, p.Forward(target)
+}
+
+// Forward makes the proxy forward to a control plane's URL.
+func (p *SyncProxy) Forward(target string) error {
+	to, err := url.Parse(target)
+	if err != nil {
+		return err
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.forward = &httputil.ReverseProxy{
+		Rewrite:  func(r *httputil.ProxyRequest) { r.SetURL(to) },
+		ErrorLog: log.New(io.Discard, "", 0), // A gateway sees status 502.
+	}
+	return nil
 }
 
 // Up makes the endpoint reachable.
@@ -93,10 +104,10 @@ func (p *SyncProxy) Polls() []Poll {
 func (p *SyncProxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	p.mu.Lock()
 	handler := p.stand
-	p.mu.Unlock()
 	if handler == nil {
 		handler = p.forward
 	}
+	p.mu.Unlock()
 	seen := &statusWriter{ResponseWriter: w, status: http.StatusOK}
 	poll := Poll{At: time.Now(), Header: r.Header.Clone()}
 	handler.ServeHTTP(seen, r)
@@ -114,7 +125,7 @@ func (p *SyncProxy) AwaitActive(ctx context.Context, etag string, atMost time.Du
 	return Until(ctx, "the gateway to activate table "+etag, atMost, func() error {
 		polls := p.Polls()
 		if len(polls) == 0 {
-			return fmt.Errorf("no poll yet")
+			return errors.New("no poll yet")
 		}
 		if last := polls[len(polls)-1]; last.Header.Get("If-None-Match") != etag {
 			return fmt.Errorf("the last of %d polls had status %d and If-None-Match %q", len(polls), last.Status, last.Header.Get("If-None-Match"))
