@@ -23,16 +23,15 @@ var errNotModified = errors.New("status 304 Not Modified without a table that ca
 
 // answer is what the server said, taken off the network.
 type answer struct {
-	// notModified says that the server confirmed the table named by etag; the
-	// other fields but etag are empty then.
+	// notModified stands for a 304, which has no body.
 	notModified bool
 	etag        string
 	contentType string
 	body        []byte
 }
 
-// ask makes one exchange. It returns an error for everything but a complete body
-// with status 200, and an answer with status 304 to a request that named a tag.
+// ask makes one exchange. It returns an error for everything but a 304 and a
+// complete body with status 200.
 func (f *Feed) ask(etag string) (answer, error) {
 	ctx, cancel := context.WithTimeout(f.ctx, f.cfg.Timeout)
 	defer cancel()
@@ -72,9 +71,6 @@ func (f *Feed) exchange(ctx context.Context, etag string) (answer, error) {
 
 	a := answer{etag: resp.Header.Get("ETag"), contentType: resp.Header.Get("Content-Type")}
 	if resp.StatusCode == http.StatusNotModified {
-		if etag == "" {
-			return answer{}, errNotModified
-		}
 		a.notModified = true
 		return a, nil
 	}

@@ -4,6 +4,7 @@ import (
 	"compress/gzip"
 	"errors"
 	"fmt"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -639,6 +640,7 @@ func TestEachFailureIsTold(t *testing.T) {
 		{serve(`"a"`, tableBody(42, "")), "+ sync endpoint URL: answers again; the table of revision 42 is in force"},
 		{serve(`"a"`, tableBody(42, "")), ""},
 		{serve(`"b"`, tableBody(44, "")), "+ sync endpoint URL: the table of revision 44 is in force"},
+		{status(500), "! sync endpoint URL: status 500 Internal Server Error, expected status 200 with a table; the last good table (revision 44) stays in force"},
 	}
 	for i, step := range steps {
 		g.answer(step.handle)
@@ -888,6 +890,39 @@ func TestStopBeforePoll(t *testing.T) {
 		t.Error("a stopped feed went on")
 	}
 	g.wantSilence()
+}
+
+// A poll may succeed just before Stop: what it brings comes too late.
+func TestStopAfterPoll(t *testing.T) {
+	g := newRig(t, serve(`"a"`, tableBody(42, "")), nil, nil)
+	next, err := g.feed.poll()
+	if err != nil {
+		t.Fatal(err)
+	}
+	g.feed.Stop()
+	g.feed.settle(next, nil)
+	if got := Current(g.feed); got != nil {
+		t.Errorf("got %+v in force after Stop, want nothing", got)
+	}
+	g.wantSilence()
+}
+
+// A connection that waits for the next poll has nothing to wait for.
+func TestStopClosesConnection(t *testing.T) {
+	closed := make(chan bool, 1)
+	server := httptest.NewUnstartedServer(serve(`"a"`, tableBody(42, "")))
+	server.Config.ConnState = func(_ net.Conn, state http.ConnState) {
+		if state == http.StateClosed {
+			closed <- true
+		}
+	}
+	server.Start()
+	defer server.Close()
+	g := newRig(t, status(500), nil, func(c *Config) { c.Endpoint = server.URL })
+	g.time.poll(t)
+	g.wantRevision(42)
+	g.feed.Stop()
+	<-closed
 }
 
 func TestStopFromReport(t *testing.T) {
