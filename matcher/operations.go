@@ -1,11 +1,10 @@
 package matcher
 
 import (
+	"net/url"
 	"path"
 	"regexp"
 	"strings"
-
-	"net/url"
 
 	"github.com/tollgate-apim/tollgate/table"
 )
@@ -61,19 +60,37 @@ func newAlternative(m table.Matcher) alternative {
 	return a
 }
 
+// odd are the characters that servers disagree on.
+const odd = "\\;%?#\x00"
+
 // allows reports whether ops has an alternative for the request, whichever way
 // the upstream reads its path.
 func allows(ops *operations, method, decoded, raw string) bool {
 	method = strings.ToUpper(method)
-	if raw == "" && !strings.Contains(decoded, "/.") && !strings.Contains(decoded, "//") && !strings.ContainsAny(decoded, `\;`) {
+	if raw == "" && !strings.Contains(decoded, "/.") && !strings.Contains(decoded, "//") && !strings.ContainsAny(decoded, odd) {
 		return allowsPath(ops, method, decoded)
 	}
-	for _, reading := range readings(decoded, raw) {
+	all := readings(decoded, raw)
+	if len(all) == 0 {
+		return allowsAnyPath(ops, method)
+	}
+	for _, reading := range all {
 		if !allowsPath(ops, method, reading) {
 			return false
 		}
 	}
 	return true
+}
+
+// allowsAnyPath reports whether ops allows a method whatever the path.
+func allowsAnyPath(ops *operations, method string) bool {
+	for i := range ops.alternatives {
+		a := &ops.alternatives[i]
+		if a.anyPath && (a.methods == nil || a.methods[method]) {
+			return true
+		}
+	}
+	return false
 }
 
 func allowsPath(ops *operations, method, path string) bool {
@@ -99,24 +116,58 @@ func matchesPath(a *alternative, path string) bool {
 	return strings.HasPrefix(path, a.prefix) && (len(path) == len(a.prefix) || path[len(a.prefix)] == '/')
 }
 
+// dotSegment finds a segment that some server takes for "." or "..", however
+// often its path was encoded.
+var dotSegment = regexp.MustCompile(`(?i)(^|[/\\]|%(25)*(2f|5c))(\.|%(25)*2e){1,2}([/\\;?#\x00]|%(25)*(2f|5c|3b|3f|23|00)|$)`)
+
+// parameters are what some servers allow behind a semicolon in each segment.
+var parameters = regexp.MustCompile(`;[^/]*`)
+
 // readings returns the ways in which servers read a path that is not in plain
-// form: with or without dot segments and doubled slashes resolved, with encoded
-// slashes as slashes or as part of a segment, with backslashes as slashes, with
-// or without the parameters that some servers allow behind a semicolon. A filter
-// has to allow all of them, so none gains anything.
+// form. A filter has to allow all of them, so none gains anything.
+//
+// Dot segments take away what stands before them, so the order in which a server
+// resolves, decodes and cuts decides where it ends up, and there are too many
+// orders to try. With dot segments and anything else that is odd there are no
+// readings: no honest client sends that.
 func readings(decoded, raw string) []string {
-	all := []string{decoded, clean(decoded)}
+	if dotSegment.MatchString(decoded) {
+		if raw != "" || strings.Contains(decoded, "//") || strings.ContainsAny(decoded, odd) {
+			return nil
+		}
+		return []string{decoded, clean(decoded)}
+	}
+
+	forms := []string{decoded}
+	// Encoded slashes may be part of a segment.
 	if kept := strings.NewReplacer("%2F", "%252F", "%2f", "%252F").Replace(raw); kept != raw {
-		if path, err := url.PathUnescape(kept); err == nil {
-			all = append(all, path, clean(path))
+		if form, err := url.PathUnescape(kept); err == nil {
+			forms = append(forms, form)
 		}
 	}
-	if strings.ContainsAny(decoded, `\;`) {
-		segments := strings.Split(strings.ReplaceAll(decoded, `\`, "/"), "/")
-		for i, segment := range segments {
-			segments[i], _, _ = strings.Cut(segment, ";")
+	// Two servers in a row may decode twice.
+	if form, err := url.PathUnescape(decoded); err == nil && form != decoded {
+		forms = append(forms, form)
+	}
+	// A path may end where its query, its fragment or a C string does.
+	if end := strings.IndexAny(decoded, "?#\x00"); end >= 0 {
+		forms = append(forms, decoded[:end])
+	}
+
+	seen := map[string]bool{}
+	var all []string
+	for _, form := range forms {
+		slashed := strings.ReplaceAll(form, `\`, "/")
+		for _, reading := range []string{
+			form, slashed, parameters.ReplaceAllString(form, ""), parameters.ReplaceAllString(slashed, ""),
+		} {
+			for _, r := range []string{reading, clean(reading)} {
+				if !seen[r] {
+					seen[r] = true
+					all = append(all, r)
+				}
+			}
 		}
-		all = append(all, clean(strings.Join(segments, "/")))
 	}
 	return all
 }
