@@ -1,0 +1,249 @@
+package matcher
+
+import (
+	"fmt"
+	"reflect"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/tollgate-apim/tollgate/table"
+)
+
+const api = "apps/api"
+
+// scene is a view of a table, with what it prepared and reported.
+type scene struct {
+	view     *View
+	prepared []string
+	reported []string
+}
+
+func newScene(t *table.Table) *scene {
+	s := &scene{}
+	s.view = NewView(t, api,
+		func(g *Grant) { s.prepared = append(s.prepared, g.Application) },
+		func(line string) { s.reported = append(s.reported, line) })
+	return s
+}
+
+// get decides on GET of a path with the key of a digest. It tells what a test
+// looks at: the refusal, or the App ID and the key's title.
+func (s *scene) get(digest, path string) string {
+	d := Decide(s.view, digest, "GET", path, "")
+	if d.Refusal != "" {
+		return d.Refusal
+	}
+	return d.Grant.AppID + " by " + d.KeyTitle
+}
+
+// sharedTable has applications with and without a subscription, and one whose
+// subscription allows /weather alone.
+func sharedTable() *table.Table {
+	return &table.Table{
+		Plans: map[string]table.Plan{"apps/plan": {}},
+		APIs: map[string]table.API{
+			api:          {OperationSets: map[string][]table.Matcher{"weather": {{PathPrefix: "/weather"}}}},
+			"apps/other": {},
+		},
+		Subscriptions: map[string]table.Subscription{
+			"apps/all":     {Plan: "apps/plan"},
+			"apps/weather": {Plan: "apps/plan", OperationFilter: &table.OperationFilter{Include: []string{"weather"}}},
+		},
+		Applications: map[string]table.Application{
+			"apps/ann":     {AppID: "ann", Grants: map[string]string{api: "apps/all"}},
+			"apps/bob":     {AppID: "bob", Grants: map[string]string{api: "apps/all"}},
+			"shops/ann":    {AppID: "ann", Grants: map[string]string{api: "apps/all"}},
+			"apps/zoe":     {AppID: "a-first", Grants: map[string]string{api: "apps/all"}},
+			"apps/weather": {AppID: "weather", Grants: map[string]string{api: "apps/weather"}},
+			"apps/other":   {AppID: "other", Grants: map[string]string{"apps/other": "apps/all"}},
+		},
+	}
+}
+
+func TestHolders(t *testing.T) {
+	hold := func(names ...string) []table.Holder {
+		var holders []table.Holder
+		for _, name := range names {
+			h := table.Holder{Application: strings.TrimPrefix(name, "suspended "), Title: "key of " + name}
+			h.Suspended = h.Application != name
+			holders = append(holders, h)
+		}
+		return holders
+	}
+	for _, test := range []struct {
+		name    string
+		holders []table.Holder
+		path    string
+		want    string
+	}{
+		{"unknown", nil, "/", KeyInvalid},
+		{"one", hold("apps/ann"), "/", "ann by key of apps/ann"},
+		{"one, suspended", hold("suspended apps/ann"), "/", KeyInvalid},
+		{"all suspended", hold("suspended apps/ann", "suspended apps/bob"), "/", KeyInvalid},
+		{"suspended and unsubscribed", hold("suspended apps/other"), "/", KeyInvalid},
+		{"not subscribed to this API", hold("apps/other"), "/", SubscriptionMissing},
+		{"outside the filter", hold("apps/weather"), "/admin", OperationForbidden},
+		{"inside the filter", hold("apps/weather"), "/weather", "weather by key of apps/weather"},
+
+		{"shared: accounted to the first by App ID", hold("apps/bob", "apps/ann"), "/", "ann by key of apps/ann"},
+		{"shared: the order of rows does not matter", hold("apps/ann", "apps/bob"), "/", "ann by key of apps/ann"},
+		{"shared: App ID goes before the name", hold("apps/ann", "apps/zoe"), "/", "a-first by key of apps/zoe"},
+		{"shared: then the name", hold("shops/ann", "apps/ann"), "/", "ann by key of apps/ann"},
+		{"shared: one is not subscribed", hold("apps/ann", "apps/other"), "/", SubscriptionMissing},
+		{"shared: one is not subscribed, other order", hold("apps/other", "apps/ann"), "/", SubscriptionMissing},
+		{"shared: one is outside its filter", hold("apps/ann", "apps/weather"), "/admin", OperationForbidden},
+		{"shared: one is outside its filter, other order", hold("apps/weather", "apps/ann"), "/admin", OperationForbidden},
+		{"shared: all are allowed", hold("apps/weather", "apps/ann"), "/weather", "ann by key of apps/ann"},
+		{"shared: unsubscribed goes before outside the filter", hold("apps/weather", "apps/other"), "/admin", SubscriptionMissing},
+		{"shared: suspended keys do not count", hold("suspended apps/ann", "suspended apps/other", "apps/bob"), "/", "bob by key of apps/bob"},
+		{"shared: an application that is not there", hold("apps/ann", "apps/nobody"), "/", SubscriptionMissing},
+	} {
+		rows := sharedTable()
+		rows.Keys = map[string][]table.Holder{"digest": test.holders}
+		if got := newScene(rows).get("digest", test.path); got != test.want {
+			t.Errorf("%s: got %q, want %q", test.name, got, test.want)
+		}
+	}
+}
+
+// A row that points at nothing refuses and is reported once, whatever it is.
+func TestRowsThatPointAtNothing(t *testing.T) {
+	good := func() *table.Table {
+		rows := sharedTable()
+		rows.Keys = map[string][]table.Holder{"digest": {{Application: "apps/weather"}}}
+		return rows
+	}
+	for _, test := range []struct {
+		name     string
+		breaks   func(*table.Table)
+		want     string
+		reported string // its words, or empty for nothing
+	}{
+		{"application", func(t *table.Table) { delete(t.Applications, "apps/weather") },
+			SubscriptionMissing, "application apps/weather"},
+		{"API", func(t *table.Table) { delete(t.APIs, api) },
+			SubscriptionMissing, "API apps/api"},
+		{"subscription", func(t *table.Table) { delete(t.Subscriptions, "apps/weather") },
+			SubscriptionMissing, "subscription apps/weather"},
+		{"plan", func(t *table.Table) { delete(t.Plans, "apps/plan") },
+			SubscriptionMissing, "plan apps/plan"},
+		{"operation set", func(t *table.Table) { t.APIs[api] = table.API{} },
+			OperationForbidden, "operation set weather"},
+		{"no grant, which is nothing to report", func(t *table.Table) { t.Applications["apps/weather"] = table.Application{} },
+			SubscriptionMissing, ""},
+	} {
+		rows := good()
+		test.breaks(rows)
+		s := newScene(rows)
+		for i := 0; i < 3; i++ {
+			if got := s.get("digest", "/weather"); got != test.want {
+				t.Errorf("%s: got %q, want %q", test.name, got, test.want)
+			}
+		}
+		reports := 1
+		if test.reported == "" {
+			reports = 0
+		}
+		if len(s.reported) != reports || !strings.Contains(strings.Join(s.reported, ""), test.reported) {
+			t.Errorf("%s: reported %q, want %d lines with %q", test.name, s.reported, reports, test.reported)
+		}
+	}
+	if s := newScene(good()); s.get("digest", "/weather") != "weather by " || len(s.reported) > 0 {
+		t.Errorf("the table that is broken above does not work: reported %q", s.reported)
+	}
+}
+
+func TestGrantsAreResolvedOnce(t *testing.T) {
+	rows := sharedTable()
+	rows.Keys = map[string][]table.Holder{"a": {{Application: "apps/ann"}}, "b": {{Application: "apps/bob"}}}
+	s := newScene(rows)
+	if len(s.prepared) > 0 {
+		t.Errorf("a new view prepared %q, want nothing before it is used", s.prepared)
+	}
+	var wait sync.WaitGroup
+	for i := 0; i < 8; i++ {
+		wait.Add(1)
+		go func() {
+			defer wait.Done()
+			for j := 0; j < 20; j++ {
+				s.get("a", "/")
+				s.get("b", "/")
+				s.get("unknown", "/")
+			}
+		}()
+	}
+	wait.Wait()
+	if len(s.prepared) != 2 {
+		t.Errorf("prepared %q, want apps/ann and apps/bob once each", s.prepared)
+	}
+	first, second := Decide(s.view, "a", "GET", "/", ""), Decide(s.view, "a", "PUT", "/x", "")
+	if first.Grant == nil || first.Grant != second.Grant {
+		t.Errorf("got grants %p and %p for one application, want one", first.Grant, second.Grant)
+	}
+}
+
+func TestGrant(t *testing.T) {
+	const digest = "digest"
+	rows := sharedTable()
+	rows.Keys = map[string][]table.Holder{digest: {{Application: "apps/ann"}}}
+	limit := func(rate, quota string) {
+		rows.Plans["apps/plan"] = table.Plan{
+			RateLimit: &table.RateLimit{Limit: 10, Period: "1s", Bucket: rate},
+			Quota:     &table.Quota{Limit: 0, Period: "1h", Bucket: quota},
+		}
+	}
+	grant := func() *Grant { return Decide(newScene(rows).view, digest, "GET", "/", "").Grant }
+
+	limit("", "")
+	got := *grant()
+	want := Grant{API: api, Application: "apps/ann", Subscription: "apps/all", Plan: "apps/plan", AppID: "ann"}
+	if names := [5]string{got.API, got.Application, got.Subscription, got.Plan, got.AppID}; names !=
+		[5]string{want.API, want.Application, want.Subscription, want.Plan, want.AppID} {
+		t.Errorf("got %q, want %+v", names, want)
+	}
+	if got.RateLimit == nil || got.Quota == nil {
+		t.Errorf("got limits %v and %v, want both; a quota of 0 denies everything", got.RateLimit, got.Quota)
+	}
+
+	for _, test := range []struct{ kind, want string }{
+		{"", "subscription apps/all"},
+		{table.BucketSubscription, "subscription apps/all"},
+		{table.BucketApplication, "application apps/ann plan apps/plan"},
+		{table.BucketApplicationAPI, "application apps/ann api apps/api plan apps/plan"},
+	} {
+		limit(test.kind, table.BucketApplication)
+		if got := grant(); got.RateBucket != test.want || got.QuotaBucket != "application apps/ann plan apps/plan" {
+			t.Errorf("rate limit by %q: counted in %q, want %q; quota in %q", test.kind, got.RateBucket, test.want, got.QuotaBucket)
+		}
+		limit(table.BucketApplication, test.kind)
+		if got := grant(); got.QuotaBucket != test.want || got.RateBucket != "application apps/ann plan apps/plan" {
+			t.Errorf("quota by %q: counted in %q, want %q; rate limit in %q", test.kind, got.QuotaBucket, test.want, got.RateBucket)
+		}
+	}
+
+	rows.Plans["apps/plan"] = table.Plan{RateLimit: &table.RateLimit{Limit: 0, Period: "1s"}}
+	if got := grant(); got.RateLimit != nil || got.Quota != nil {
+		t.Errorf("got limits %v and %v, want none; a rate limit of 0 limits nothing", got.RateLimit, got.Quota)
+	}
+}
+
+// Two views of one table, for two APIs, do not mix their grants.
+func TestViewsOfOneTable(t *testing.T) {
+	rows := sharedTable()
+	rows.Keys = map[string][]table.Holder{"ann": {{Application: "apps/ann"}}, "other": {{Application: "apps/other"}}}
+	got := map[string]string{}
+	for _, of := range []string{api, "apps/other", "apps/nowhere"} {
+		view := NewView(rows, of, func(*Grant) {}, func(string) {})
+		for _, digest := range []string{"ann", "other"} {
+			got[digest+" "+of] = Decide(view, digest, "GET", "/", "").Refusal
+		}
+	}
+	want := map[string]string{
+		"ann apps/api": "", "ann apps/other": SubscriptionMissing, "ann apps/nowhere": SubscriptionMissing,
+		"other apps/api": SubscriptionMissing, "other apps/other": "", "other apps/nowhere": SubscriptionMissing,
+	}
+	if !reflect.DeepEqual(got, want) {
+		t.Errorf("got %s, want %s", fmt.Sprint(got), fmt.Sprint(want))
+	}
+}
