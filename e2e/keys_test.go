@@ -97,7 +97,7 @@ func TestDuplicateAppIDs(t *testing.T) {
 	refused(t, shared.send(t, "duplicates.test", "GET /", apiKeyHeader+"key-of-bravo"), 401, "key_invalid")
 	// Another namespace is another matter.
 	admitted(t, shared.send(t, "elsewhere.test", "GET /", apiKeyHeader+"key-of-zulu"))
-	if _, found := shared.plane.Log.Find(0, "duplicates", "bravo", "twin"); !found {
+	if _, found := shared.plane.Log.Find(0, "duplicates/bravo", "spec.appId", "duplicates/alpha"); !found {
 		t.Errorf("the control plane does not warn of bravo; its log ends with\n%s", shared.plane.Log.Tail(10))
 	}
 }

@@ -34,11 +34,11 @@ func TestStreams(t *testing.T) {
 		if got := resp.Header.Get("X-Quota-Remaining"); got != "999" {
 			t.Errorf("X-Quota-Remaining is %q at the handshake", got)
 		}
+		conn.SetReadLimit(1 << 20)
 		for _, message := range []string{"one", "two", strings.Repeat("three", 10_000)} {
 			if err := conn.Write(ctx, websocket.MessageText, []byte(message)); err != nil {
 				t.Fatal(err)
 			}
-			conn.SetReadLimit(1 << 20)
 			if _, got, err := conn.Read(ctx); err != nil || string(got) != message {
 				t.Fatalf("got %.20q… and %v, want %.20q…", got, err, message)
 			}

@@ -25,7 +25,7 @@ func TestPrecedence(t *testing.T) {
 		// A plan that does not exist grants nothing.
 		ns.sub("gone", "no-such-plan", list("gone"), list("api")),
 		// Claims cannot be checked, so they grant nothing.
-		ns.sub("claims", "gold", list("claims"), list("api"), "claims: Equals(`a`, `b`)"),
+		ns.sub("claims", "gold", list("claims"), list("api"), "claims: \"Equals(`group`, `b`)\""),
 	)
 	shared.protect(t, "precedence.test", byHeader(shared.config("precedence/api")))
 	send := func(method, key string) answer {

@@ -191,7 +191,7 @@ func TestSyncToken(t *testing.T) {
 		}
 	}
 	for _, line := range shared.traefik.Log.Since(lines) {
-		if strings.Contains(line, "not-the-token") && strings.Contains(line, `"plugin":`) {
+		if strings.Contains(line, "not-the-token") && strings.Contains(line, `"plugin":"plugin-`) {
 			t.Errorf("the plugin logs its token: %s", line)
 		}
 	}
@@ -314,7 +314,6 @@ func TestBadManifests(t *testing.T) {
 		name, manifest string
 		finding        []string // words of one line of the log
 	}{
-		{"not YAML", "kind: API\n\tmetadata: {name: tabbed}\n", list("line", "2")},
 		{"a duration in days", ns.plan("days", "quota: {limit: 1, period: 1d}"), list("days", "period", "1d")},
 		{"a bad expression", ns.object("API", "regexp", `{title: A, openApiSpec: {path: /o, operationSets: [{name: s, matchers: [{pathRegex: "("}]}]}}`), list("regexp", "pathRegex")},
 		{"two sources of a key", ns.object("ManagedApplication", "sources", `{appId: sources, owner: o, apiKeys: [{secretName: a, value: "{{digest "x"}}"}]}`), list("sources", "secretName", "value")},
@@ -348,6 +347,48 @@ func TestBadManifests(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestUnreadableManifest breaks a file so that nobody can tell what it meant: the
+// last good table stays in force until the file is mended.
+func TestUnreadableManifest(t *testing.T) {
+	const ns = namespace("unreadable")
+	const tabs = "kind: API\n\tmetadata: {name: tabbed}\n"
+	shared.apply(t, "unreadable", syncManifests(ns)...)
+	shared.protect(t, "unreadable.test", byHeader(shared.config("unreadable/api")))
+	call := func() answer { return shared.send(t, "unreadable.test", "GET /", apiKeyHeader+"unreadable-key") }
+
+	lines := shared.plane.Log.Len()
+	if err := shared.plane.Apply("unreadable.yaml", tabs); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := shared.plane.Log.Await(t.Context(), lines, patience, "finding", "unreadable.yaml", "line=2"); err != nil {
+		t.Fatalf("%v; the log says\n%s", err, strings.Join(shared.plane.Log.Since(lines), "\n"))
+	}
+	admitted(t, call())
+	shared.apply(t, "unreadable", append(syncManifests(ns), ns.app("second", "unreadable-second"))...)
+	admitted(t, call())
+	refused(t, shared.send(t, "unreadable.test", "GET /", apiKeyHeader+"unreadable-second"), 403, "subscription_missing")
+
+	t.Run("at start", func(t *testing.T) {
+		dir := t.TempDir()
+		manifests := filepath.Join(dir, "manifests")
+		if err := os.Mkdir(manifests, 0o750); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(filepath.Join(manifests, "bad.yaml"), []byte(tabs), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		options := stack.ControlPlaneOptions{Binary: tollgateBinary, Dir: dir, Manifests: manifests}
+		write(t, &stack.ControlPlane{Manifests: manifests}, syncManifests(ns)...)
+		table, err := startPlane(t, options).Table(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(table.Keys) != 1 {
+			t.Errorf("the table has %d keys, want that of the good file", len(table.Keys))
+		}
+	})
 }
 
 // TestControlPlaneRestart restarts a control plane: its revisions go on, so the

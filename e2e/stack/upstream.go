@@ -130,6 +130,7 @@ func echoMessages(w http.ResponseWriter, r *http.Request) {
 		return // Accept has answered.
 	}
 	defer conn.CloseNow() //nolint:errcheck // Closed already when all went well.
+	conn.SetReadLimit(1 << 20)
 	for {
 		kind, message, err := conn.Read(r.Context())
 		if err != nil {
