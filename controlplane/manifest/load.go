@@ -47,9 +47,9 @@ type Objects struct {
 type Loaded struct {
 	Objects  *Objects
 	Findings []finding.Finding
-	// Broken says that a file could not be read or a document not be parsed, so
-	// that nobody can tell which objects are missing.
-	Broken bool
+	// Broken counts, by file, what could not be read or parsed, so that nobody
+	// can tell which objects are missing.
+	Broken map[string]int
 }
 
 // Load reads files. It never fails: what cannot be used is left out, with a
@@ -80,7 +80,7 @@ type loader struct {
 
 func newLoader() *loader {
 	return &loader{
-		out:    Loaded{Objects: &Objects{LeftOut: map[finding.Object]bool{}}},
+		out:    Loaded{Objects: &Objects{LeftOut: map[finding.Object]bool{}}, Broken: map[string]int{}},
 		first:  map[finding.Object]*Source{},
 		shared: newSharedPaths(),
 	}
@@ -106,7 +106,7 @@ func sortByName[T metav1.Object](objects []T) {
 }
 
 func (l *loader) broken(rule finding.Rule, line int, problem, allowed, fix string) {
-	l.out.Broken = true
+	l.out.Broken[l.name]++
 	column := 0
 	if line > 0 {
 		column = 1

@@ -32,7 +32,7 @@ func TestBad(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			got := describe(manifest.Parse(name+".yaml", data))
+			got := describe(name+".yaml", data)
 			golden := strings.TrimSuffix(path, ".yaml") + ".golden"
 			if *update {
 				if err := os.WriteFile(golden, []byte(got), 0o644); err != nil {
@@ -50,14 +50,15 @@ func TestBad(t *testing.T) {
 	}
 }
 
-func describe(l *manifest.Loaded) string {
+func describe(name string, data []byte) string {
+	l := manifest.Parse(name, data)
 	var b strings.Builder
 	for _, f := range l.Findings {
 		fmt.Fprintln(&b, f)
 	}
-	fmt.Fprintf(&b, "broken: %v\n", l.Broken)
-	for _, name := range names(l.Objects) {
-		fmt.Fprintf(&b, "kept: %s\n", name)
+	fmt.Fprintf(&b, "broken: %d\n", l.Broken[name])
+	for _, object := range names(l.Objects) {
+		fmt.Fprintf(&b, "kept: %s\n", object)
 	}
 	return b.String()
 }
@@ -173,7 +174,7 @@ func TestTooLarge(t *testing.T) {
 		}
 	}
 	loaded := load(t, dir)
-	if len(loaded.Findings) != 1 || !loaded.Broken {
+	if len(loaded.Findings) != 1 || len(loaded.Broken) != 1 {
 		t.Fatalf("got %v, broken %v, want one finding", loaded.Findings, loaded.Broken)
 	}
 	want := filepath.Join(dir, "more.yaml") + ": error: is too large; allowed: at most 16 MiB; split it into several files (file)"
@@ -197,7 +198,7 @@ func TestUnreadable(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			loaded := test.load("f.yaml")
-			if len(loaded.Findings) != 1 || !loaded.Broken || loaded.Findings[0].Rule != finding.File {
+			if len(loaded.Findings) != 1 || len(loaded.Broken) != 1 || loaded.Findings[0].Rule != finding.File {
 				t.Fatalf("got %v, broken %v, want one finding of rule file", loaded.Findings, loaded.Broken)
 			}
 			if got := loaded.Findings[0].Problem; got != test.want {
@@ -289,7 +290,7 @@ func TestJSON(t *testing.T) {
 		})
 	}
 	loaded := manifest.Parse("f.json", []byte("{\n\t\"kind\":\n}"))
-	if len(loaded.Findings) != 1 || loaded.Findings[0].Line != 3 || !loaded.Broken {
+	if len(loaded.Findings) != 1 || loaded.Findings[0].Line != 3 || len(loaded.Broken) != 1 {
 		t.Errorf("got %v, want a finding on line 3", loaded.Findings)
 	}
 }

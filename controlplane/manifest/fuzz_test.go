@@ -1,0 +1,43 @@
+package manifest_test
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/tollgate-apim/tollgate/controlplane/manifest"
+)
+
+// FuzzParse checks that no text makes the loader fail, and that what it says of
+// a text stands inside of it.
+func FuzzParse(f *testing.F) {
+	for _, pattern := range []string{"testdata/good/*", "testdata/bad/*.yaml"} {
+		paths, err := filepath.Glob(pattern)
+		if err != nil || len(paths) == 0 {
+			f.Fatalf("no seeds: %v", err)
+		}
+		for _, path := range paths {
+			data, err := os.ReadFile(path)
+			if err != nil {
+				f.Fatal(err)
+			}
+			f.Add(data, strings.HasSuffix(path, ".json"))
+		}
+	}
+	f.Fuzz(func(t *testing.T, data []byte, isJSON bool) {
+		name := "f.yaml"
+		if isJSON {
+			name = "f.json"
+		}
+		loaded := manifest.Parse(name, data)
+		// A parser may notice at the very end, one line after the last.
+		lines := strings.Count(string(data), "\n") + strings.Count(string(data), "\r") + strings.Count(string(data), "\u0085") +
+			strings.Count(string(data), "\u2028") + strings.Count(string(data), "\u2029") + 2
+		for _, found := range loaded.Findings {
+			if found.Line < 0 || found.Line > lines || found.Problem == "" || found.File != name {
+				t.Errorf("of %d lines: %v", lines, found)
+			}
+		}
+	})
+}

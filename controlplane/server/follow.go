@@ -1,0 +1,192 @@
+package server
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"reflect"
+	"time"
+
+	"github.com/tollgate-apim/tollgate/controlplane/compile"
+	"github.com/tollgate-apim/tollgate/controlplane/finding"
+	"github.com/tollgate-apim/tollgate/controlplane/manifest"
+)
+
+const (
+	// quiet is how long nothing may change before a change counts as complete,
+	// patience how long that is waited for.
+	quiet    = 100 * time.Millisecond
+	patience = 2 * time.Second
+	// attempts is how often manifests that change while they are read are read
+	// again before they are taken as they are.
+	attempts = 3
+	// recheck is how often manifests are looked at without being told to: file
+	// systems lose events, and network file systems send none.
+	recheck = 30 * time.Second
+)
+
+// Follower keeps a server's table in step with manifests.
+//
+// A change that leaves a file unreadable or a document unparsable is kept out as
+// a whole until it is mended, because nobody can tell what is missing. What was
+// so already when the follower started is left out instead, and does not keep
+// later changes out.
+type Follower struct {
+	// Paths are folders and files of manifests.
+	Paths []string
+	// Watch is called with the folders that matter before they are read.
+	Watch func(folders []string) error
+	// Changes delivers a value after something there changed.
+	Changes <-chan struct{}
+	Server  *Server
+	Log     *slog.Logger
+
+	files    []manifest.File          // as last read
+	accepted map[string]int           // what was broken in the table in force
+	told     map[finding.Finding]bool // what has been logged and still stands
+	failure  string                   // the last error that was logged
+}
+
+// Run reads the manifests and then follows them until ctx ends. It fails if they
+// cannot be listed at the start; afterwards it goes on, whatever happens.
+func (f *Follower) Run(ctx context.Context) error {
+	if err := f.reload(ctx); err != nil {
+		return err
+	}
+	ticker := time.NewTicker(recheck)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-f.Changes:
+			f.settle(ctx)
+		case <-ticker.C:
+			if tree, err := manifest.List(f.Paths); err == nil && reflect.DeepEqual(tree.Files, f.files) {
+				continue
+			}
+		}
+		if err := f.reload(ctx); err != nil {
+			f.Server.KeepOut(nil)
+			f.logFailure("change kept out: the last good table stays in force", err)
+		}
+	}
+}
+
+// settle waits until the change that was just told is complete.
+func (f *Follower) settle(ctx context.Context) {
+	calm, end := time.NewTimer(quiet), time.NewTimer(patience)
+	defer calm.Stop()
+	defer end.Stop()
+	for {
+		select {
+		case <-f.Changes:
+			calm.Reset(quiet)
+		case <-calm.C:
+			return
+		case <-end.C:
+			return
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// reload reads the manifests and publishes what they make. It fails if they
+// cannot be listed or make no table.
+func (f *Follower) reload(ctx context.Context) error {
+	loaded, err := f.load(ctx)
+	if err != nil || ctx.Err() != nil {
+		return err
+	}
+	if f.accepted != nil && breaks(loaded.Broken, f.accepted) {
+		f.logFindings(loaded.Findings)
+		f.Server.KeepOut(loaded.Findings)
+		f.logFailure("change kept out: the last good table stays in force", fmt.Errorf("%d files cannot be read whole", len(loaded.Broken)))
+		return nil
+	}
+	result := compile.Compile(loaded.Objects)
+	findings := finding.Sort(append(loaded.Findings, result.Findings...))
+	f.logFindings(findings)
+	revision, fresh, err := f.Server.Publish(result.Table, findings)
+	if err != nil {
+		return err
+	}
+	f.accepted, f.failure = loaded.Broken, ""
+	errors, warnings := finding.Count(findings)
+	level, message := slog.LevelInfo, "table served"
+	if !fresh {
+		level, message = slog.LevelDebug, "manifests read again: nothing changed"
+	}
+	f.Log.Log(ctx, level, message, "revision", revision, "apis", len(result.Table.APIs), "plans", len(result.Table.Plans),
+		"subscriptions", len(result.Table.Subscriptions), "applications", len(result.Table.Applications),
+		"keys", len(result.Table.Keys), "errors", errors, "warnings", warnings)
+	return nil
+}
+
+// breaks reports whether there is more broken than was accepted.
+func breaks(broken, accepted map[string]int) bool {
+	for file, n := range broken {
+		if n > accepted[file] {
+			return true
+		}
+	}
+	return false
+}
+
+// load reads the manifests, again if they change meanwhile.
+func (f *Follower) load(ctx context.Context) (*manifest.Loaded, error) {
+	for attempt := 1; ; attempt++ {
+		before, err := manifest.List(f.Paths)
+		if err != nil {
+			return nil, err
+		}
+		if err := f.Watch(before.Folders); err != nil {
+			f.logFailure("changes may be noticed late", err)
+		}
+		loaded := manifest.Load(before.Files)
+		f.files = before.Files
+		if attempt == attempts || ctx.Err() != nil {
+			return loaded, nil
+		}
+		after, err := manifest.List(f.Paths)
+		changed := err != nil || !reflect.DeepEqual(before, after)
+		select {
+		case <-f.Changes:
+			changed = true
+		default:
+		}
+		if !changed {
+			return loaded, nil
+		}
+		f.settle(ctx)
+	}
+}
+
+// logFindings logs those that were not there the last time.
+func (f *Follower) logFindings(findings []finding.Finding) {
+	told := make(map[finding.Finding]bool, len(findings))
+	for _, found := range findings {
+		told[found] = true
+		if f.told[found] {
+			continue
+		}
+		level := slog.LevelWarn
+		if found.Severity == finding.Error {
+			level = slog.LevelError
+		}
+		f.Log.Log(context.Background(), level, "finding",
+			"rule", found.Rule, "file", found.File, "line", found.Line, "column", found.Column,
+			"object", found.Object.String(), "field", found.Field,
+			"problem", found.Problem, "allowed", found.Allowed, "fix", found.Fix)
+	}
+	f.told = told
+}
+
+// logFailure logs an error once, until it is another or the table is served.
+func (f *Follower) logFailure(message string, err error) {
+	if text := message + err.Error(); text != f.failure {
+		f.failure = text
+		f.Log.Error(message, "error", err)
+	}
+}

@@ -1,0 +1,400 @@
+package server_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/tollgate-apim/tollgate/controlplane/server"
+	"github.com/tollgate-apim/tollgate/controlplane/watch"
+	"github.com/tollgate-apim/tollgate/table"
+)
+
+const plan = "apiVersion: hub.traefik.io/v1alpha1\nkind: APIPlan\nmetadata: {name: %}\nspec: {title: Plan}\n"
+
+func planNamed(name string) string { return strings.ReplaceAll(plan, "%", name) }
+
+// followed is a follower of a folder, in a bubble of synctest, with the changes
+// told by the test.
+type followed struct {
+	t       *testing.T
+	dir     string
+	server  *server.Server
+	changes chan struct{}
+	log     *bytes.Buffer // only read after synctest.Wait
+	ended   chan error
+	watched []string
+	onWatch func()
+}
+
+func follow(t *testing.T, files map[string]string) *followed {
+	t.Helper()
+	f := &followed{t: t, dir: t.TempDir(), changes: make(chan struct{}, 1), log: &bytes.Buffer{}, ended: make(chan error, 1)}
+	for name, text := range files {
+		f.write(name, text)
+	}
+	log := slog.New(slog.NewTextHandler(f.log, &slog.HandlerOptions{ReplaceAttr: func(_ []string, a slog.Attr) slog.Attr {
+		if a.Key == slog.TimeKey {
+			return slog.Attr{}
+		}
+		return a
+	}}))
+	f.server = server.New("", log, time.Now)
+	follower := &server.Follower{
+		Paths: []string{f.dir}, Changes: f.changes, Server: f.server, Log: log,
+		Watch: func(folders []string) error {
+			f.watched = folders
+			if f.onWatch != nil {
+				f.onWatch()
+			}
+			return nil
+		},
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	go func() { f.ended <- follower.Run(ctx) }()
+	t.Cleanup(func() {
+		cancel()
+		if err := <-f.ended; err != nil {
+			t.Errorf("Run: %v", err)
+		}
+	})
+	synctest.Wait()
+	return f
+}
+
+func (f *followed) write(name, text string) {
+	f.t.Helper()
+	path := filepath.Join(f.dir, name)
+	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+		f.t.Fatal(err)
+	}
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		f.t.Fatal(err)
+	}
+}
+
+// tell tells of a change and lets d pass.
+func (f *followed) tell(d time.Duration) {
+	select {
+	case f.changes <- struct{}{}:
+	default:
+	}
+	time.Sleep(d) // of the bubble's clock: takes no time
+	synctest.Wait()
+}
+
+// plans returns the names of the plans that are served, and the revision.
+func (f *followed) plans() (string, int64) {
+	f.t.Helper()
+	tbl, err := table.Decode([]byte(body(f.t, get(f.server, "GET", table.Path))))
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	var names []string
+	for name := range tbl.Plans {
+		names = append(names, strings.TrimPrefix(name, "default/"))
+	}
+	slices.Sort(names)
+	return strings.Join(names, " "), tbl.Revision
+}
+
+func (f *followed) expect(want string) {
+	f.t.Helper()
+	if got, _ := f.plans(); got != want {
+		f.t.Errorf("serves the plans %q, want %q", got, want)
+	}
+}
+
+func TestFollowDebounces(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := follow(t, map[string]string{"a.yaml": planNamed("a")})
+		f.expect("a")
+		f.write("sub/b.yaml", planNamed("b"))
+		f.tell(60 * time.Millisecond)
+		f.expect("a")
+		f.write("sub/c.yaml", planNamed("c"))
+		f.tell(99 * time.Millisecond)
+		f.expect("a")
+		f.tell(101 * time.Millisecond)
+		f.expect("a b c")
+		if got := f.watched; len(got) != 2 || got[1] != filepath.Join(f.dir, "sub") {
+			t.Errorf("watches %v, want the folder and sub", got)
+		}
+	})
+}
+
+// TestFollowDoesNotWaitForEver changes manifests without a pause.
+func TestFollowDoesNotWaitForEver(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := follow(t, nil)
+		f.write("a.yaml", planNamed("a"))
+		for range 39 {
+			f.tell(50 * time.Millisecond)
+		}
+		f.expect("")
+		for range 8 {
+			f.tell(50 * time.Millisecond)
+		}
+		f.expect("a")
+	})
+}
+
+// TestFollowNeverHalf changes a file while the manifests are being read.
+func TestFollowNeverHalf(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := follow(t, map[string]string{"a.yaml": planNamed("a")})
+		reads := 0
+		f.onWatch = func() {
+			if reads++; reads == 1 {
+				f.write("b.yaml", planNamed("b"))
+			}
+		}
+		f.write("c.yaml", planNamed("c"))
+		f.tell(150 * time.Millisecond)
+		f.expect("a") // half of it was read, and thrown away
+		time.Sleep(100 * time.Millisecond)
+		synctest.Wait()
+		f.expect("a b c")
+		if reads != 2 {
+			t.Errorf("read %d times, want 2", reads)
+		}
+	})
+}
+
+// TestFollowRechecks makes changes that nobody tells of.
+func TestFollowRechecks(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := follow(t, map[string]string{"a.yaml": planNamed("a")})
+		reads := 0
+		f.onWatch = func() { reads++ }
+		time.Sleep(time.Hour)
+		synctest.Wait()
+		if reads != 0 {
+			t.Errorf("read %d times without a change, want 0", reads)
+		}
+		f.write("b.yaml", planNamed("b"))
+		time.Sleep(31 * time.Second)
+		synctest.Wait()
+		f.expect("a b")
+	})
+}
+
+func TestFollowSameContent(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := follow(t, map[string]string{"a.yaml": planNamed("a")})
+		_, before := f.plans()
+		f.log.Reset()
+		f.write("a.yaml", "# a comment\n"+planNamed("a"))
+		f.tell(time.Second)
+		if _, after := f.plans(); after != before {
+			t.Errorf("revision %d became %d", before, after)
+		}
+		if f.log.Len() > 0 {
+			t.Errorf("logged %s", f.log)
+		}
+	})
+}
+
+func TestFollowKeepsOutWhatIsBroken(t *testing.T) {
+	const unparsable = "kind: [}\n"
+	for _, test := range []struct {
+		name  string
+		spoil func(f *followed)
+		mend  func(f *followed)
+	}{
+		{"a document", func(f *followed) { f.write("a.yaml", unparsable) }, func(f *followed) { f.write("a.yaml", planNamed("a")) }},
+		{"one document of a file", func(f *followed) { f.write("a.yaml", planNamed("a")+"---\n"+unparsable) },
+			func(f *followed) { f.write("a.yaml", planNamed("a")) }},
+		{"a file", func(f *followed) { f.write("a.yaml", "\xff") }, func(f *followed) { f.write("a.yaml", planNamed("a")) }},
+		{"the folder", func(f *followed) { f.rename(f.dir, f.dir+".away") }, func(f *followed) { f.rename(f.dir+".away", f.dir) }},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				f := follow(t, map[string]string{"a.yaml": planNamed("a")})
+				f.write("b.yaml", planNamed("b"))
+				test.spoil(f)
+				f.log.Reset()
+				f.tell(time.Second)
+				f.expect("a")
+				if got := strings.Count(f.log.String(), `msg="change kept out: the last good table stays in force"`); got != 1 {
+					t.Errorf("told %d times, want once: %s", got, f.log)
+				}
+				if got := body(t, get(f.server, "GET", "/healthz")); !strings.Contains(got, `"keptOut":true`) {
+					t.Errorf("health is %s, want keptOut", got)
+				}
+				f.log.Reset()
+				f.tell(time.Second)
+				if f.log.Len() > 0 {
+					t.Errorf("told again: %s", f.log)
+				}
+				test.mend(f)
+				f.tell(time.Second)
+				f.expect("a b")
+				if got := body(t, get(f.server, "GET", "/healthz")); !strings.Contains(got, `"keptOut":false`) {
+					t.Errorf("health is %s, want not keptOut", got)
+				}
+			})
+		})
+	}
+}
+
+func (f *followed) rename(from, to string) {
+	f.t.Helper()
+	if err := os.Rename(from, to); err != nil {
+		f.t.Fatal(err)
+	}
+}
+
+// TestFollowStartsBroken checks that what was broken at the start is left out,
+// and keeps no later change out.
+func TestFollowStartsBroken(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := follow(t, map[string]string{"a.yaml": planNamed("a"), "bad.yaml": "\t\n---\nkind: [}\n"})
+		f.expect("a")
+		f.write("b.yaml", planNamed("b"))
+		f.tell(time.Second)
+		f.expect("a b")
+		f.write("bad.yaml", "kind: [}\n---\nkind: [}\n"+"---\nkind: [}\n")
+		f.write("c.yaml", planNamed("c"))
+		f.tell(time.Second)
+		f.expect("a b")
+		f.write("bad.yaml", "")
+		f.tell(time.Second)
+		f.expect("a b c")
+	})
+}
+
+// TestFollowLeavesOutObjects checks that one bad object is no broken change, and
+// that a finding is logged once.
+func TestFollowLeavesOutObjects(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := follow(t, map[string]string{"a.yaml": planNamed("a")})
+		f.log.Reset()
+		f.write("a.yaml", planNamed("a")+"quota: 1\n")
+		f.write("b.yaml", planNamed("b"))
+		f.tell(time.Second)
+		f.expect("b")
+		want := "level=ERROR msg=finding rule=unknown-field file=" + filepath.Join(f.dir, "a.yaml") +
+			" line=5 column=1 object=\"APIPlan default/a\" field=quota problem=\"is not a known field\" allowed=\"\" fix=\"take it out\"\n"
+		if !strings.HasPrefix(f.log.String(), want) {
+			t.Errorf("logged %s, want %s", f.log, want)
+		}
+		f.log.Reset()
+		f.write("c.yaml", planNamed("c"))
+		f.tell(time.Second)
+		f.expect("b c")
+		if strings.Contains(f.log.String(), "msg=finding") {
+			t.Errorf("logged again: %s", f.log)
+		}
+	})
+}
+
+func TestFollowNeedsManifests(t *testing.T) {
+	f := &server.Follower{
+		Paths: []string{filepath.Join(t.TempDir(), "gone")}, Watch: func([]string) error { return nil },
+		Server: server.New("", slog.New(slog.DiscardHandler), time.Now), Log: slog.New(slog.DiscardHandler),
+	}
+	if err := f.Run(t.Context()); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("got %v, want that the folder does not exist", err)
+	}
+}
+
+// TestFollowFiles follows real files through a real watcher, as Kubernetes and
+// editors change them.
+func TestFollowFiles(t *testing.T) {
+	dir := t.TempDir()
+	write := func(name, text string) {
+		t.Helper()
+		path := filepath.Join(dir, name)
+		if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	link := func(target, name string) {
+		t.Helper()
+		// Put in place at once, as Kubernetes does.
+		path := filepath.Join(dir, name)
+		if err := os.Symlink(target, path+"_tmp"); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Rename(path+"_tmp", path); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write("..1/mounted.yaml", planNamed("one"))
+	write("..2/mounted.yaml", planNamed("two"))
+	link("..1", "..data")
+	link("..data/mounted.yaml", "mounted.yaml")
+
+	w, err := watch.New()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer w.Close()
+	lines := &lineWriter{lines: make(chan string, 1000)}
+	log := slog.New(slog.NewTextHandler(lines, nil))
+	s := server.New("", log, time.Now)
+	f := &server.Follower{Paths: []string{dir}, Watch: w.Watch, Changes: w.Changes(), Server: s, Log: log}
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- f.Run(ctx) }()
+
+	// expect waits until the plans are served.
+	expect := func(want string) {
+		t.Helper()
+		deadline := time.After(25 * time.Second) // before the recheck helps
+		view := &followed{t: t, server: s}
+		for {
+			select {
+			case line := <-lines.lines:
+				if !strings.Contains(line, `msg="table served"`) {
+					continue
+				}
+				if got, _ := view.plans(); got == want {
+					return
+				}
+			case <-deadline:
+				got, _ := view.plans()
+				t.Fatalf("serves %q, want %q", got, want)
+			}
+		}
+	}
+	expect("one")
+	link("..2", "..data")
+	expect("two")
+	write("new/deep/er.yaml", planNamed("deep"))
+	expect("deep two")
+	write("new/deep/er.yaml", planNamed("deeper"))
+	expect("deeper two")
+	if err := os.RemoveAll(filepath.Join(dir, "new")); err != nil {
+		t.Fatal(err)
+	}
+	expect("two")
+	write("new/deep/er.yaml", planNamed("again"))
+	expect("again two")
+	write("new/deep/er.yaml", planNamed("again-and-again"))
+	expect("again-and-again two")
+	cancel()
+	if err := <-ended; err != nil {
+		t.Error(err)
+	}
+}
+
+// lineWriter hands on what a log writes, a line at a time.
+type lineWriter struct{ lines chan string }
+
+func (w *lineWriter) Write(p []byte) (int, error) {
+	w.lines <- string(p)
+	return len(p), nil
+}
