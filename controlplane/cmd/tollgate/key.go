@@ -21,7 +21,14 @@ func newKeyCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "key",
 		Short: "Make API keys and their digests",
-		Args:  cobra.NoArgs,
+		// Not repeated: it may be a key.
+		Args: func(_ *cobra.Command, args []string) error {
+			if len(args) > 0 {
+				return errors.New("key: unknown command, must be new or hash")
+			}
+			return nil
+		},
+		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	cmd.AddCommand(newKeyNewCommand(), newKeyHashCommand())
 	return cmd

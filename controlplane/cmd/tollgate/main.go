@@ -33,6 +33,7 @@ func newCommand() *cobra.Command {
 		Use:   "tollgate",
 		Short: "Control plane of Tollgate: API keys, subscriptions and plans for Traefik Proxy",
 		Args:  cobra.NoArgs,
+		RunE:  func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 		// An error is not a reason to read the manual.
 		SilenceUsage:  true,
 		SilenceErrors: true,
