@@ -75,14 +75,15 @@ func (c *compiler) secretDigest(ns *namespace, a *manifest.ManagedApplication, p
 		return ""
 	}
 	// As in Kubernetes, stringData goes before data.
-	if text, ok := s.StringData[secretField]; ok {
-		return c.digest(s, "stringData."+secretField, text)
+	field, text := "data."+secretField, string(s.Data[secretField])
+	if entry, ok := s.StringData[secretField]; ok {
+		field, text = "stringData."+secretField, entry
 	}
-	if data, ok := s.Data[secretField]; ok {
-		return c.digest(s, "data."+secretField, string(data))
+	if text == "" {
+		c.fail(s, finding.Secret, field, "is missing or empty, so the key is ignored", "write the digest under stringData.key")
+		return ""
 	}
-	c.fail(s, finding.Secret, "data", "has no entry \"key\", so the key is ignored", "write the digest under stringData.key")
-	return ""
+	return c.digest(s, field, text)
 }
 
 // keys makes the table's keys of all that is held.
@@ -120,10 +121,12 @@ func (c *compiler) rows(holders []holder) []table.Holder {
 	return rows
 }
 
-// shared reports a key of several applications, once, naming some of them.
+// shared reports a key of several applications, once, naming some of them. Where
+// it is suspended it does not count.
 func (c *compiler) shared(holders []holder) {
 	const most = 5
-	apps := slices.CompactFunc(slices.Clone(holders), func(a, b holder) bool { return a.app == b.app })
+	apps := slices.DeleteFunc(slices.Clone(holders), func(h holder) bool { return h.key().Suspended })
+	apps = slices.CompactFunc(apps, func(a, b holder) bool { return a.app == b.app })
 	if len(apps) < 2 {
 		return
 	}

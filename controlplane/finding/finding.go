@@ -23,29 +23,29 @@ const (
 	Warning Severity = "warning"
 )
 
-// Rule is the stable name of a check. docs/checks.md describes each.
+// Rule is the stable name of a check.
 type Rule string
 
-// The rules, in alphabetical order.
+// The rules.
 const (
-	ClaimsUnsupported Rule = "claims-unsupported"
-	Deprecated        Rule = "deprecated"
-	Duplicate         Rule = "duplicate"
-	File              Rule = "file" // a file that cannot be read, or is too large
-	OperationSet      Rule = "operation-set"
-	Period            Rule = "period"
-	PlaintextKey      Rule = "plaintext-key"
-	Reference         Rule = "reference"
-	Regex             Rule = "regex"
-	Release           Rule = "release"
-	Resource          Rule = "resource"
-	Secret            Rule = "secret"
-	Selector          Rule = "selector"
-	SharedKey         Rule = "shared-key"
-	Syntax            Rule = "syntax" // a document that cannot be parsed
-	UnknownField      Rule = "unknown-field"
-	UnknownKind       Rule = "unknown-kind"
-	ZeroLimit         Rule = "zero-limit"
+	ClaimsUnsupported Rule = "claims-unsupported" // a subscription needs a token with claims
+	Deprecated        Rule = "deprecated"         // a kind or field has a successor
+	Duplicate         Rule = "duplicate"          // an object, App ID, reference, field or key comes again
+	File              Rule = "file"               // a file cannot be read, or is too large
+	OperationSet      Rule = "operation-set"      // a filter names a set that no API has
+	Period            Rule = "period"             // a period is no duration, or out of range
+	PlaintextKey      Rule = "plaintext-key"      // there is no digest where one belongs
+	Reference         Rule = "reference"          // a reference points at nothing
+	Regex             Rule = "regex"              // a regular expression cannot be compiled
+	Release           Rule = "release"            // a release is no semantic version
+	Resource          Rule = "resource"           // a field is missing, or its value is not allowed
+	Secret            Rule = "secret"             // a Secret is missing or has no usable key
+	Selector          Rule = "selector"           // a label selector is not valid
+	SharedKey         Rule = "shared-key"         // several applications have one key
+	Syntax            Rule = "syntax"             // a document cannot be parsed
+	UnknownField      Rule = "unknown-field"      // a field is misspelt, or of another kind
+	UnknownKind       Rule = "unknown-kind"       // a kind or version of the group is not known
+	ZeroLimit         Rule = "zero-limit"         // a limit of 0 means something else than it seems
 )
 
 // Object names what a finding is about. It is zero where a file or a document

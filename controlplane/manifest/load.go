@@ -3,6 +3,7 @@ package manifest
 import (
 	"bytes"
 	"cmp"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -21,6 +22,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/tollgate-apim/tollgate/controlplane/finding"
+	"github.com/tollgate-apim/tollgate/controlplane/key"
 )
 
 // maxFileBytes is the size above which a file is not read.
@@ -54,10 +56,13 @@ type Loaded struct {
 
 // Load reads files. It never fails: what cannot be used is left out, with a
 // finding. Of two objects of one kind and name the first is kept, in the order
-// of files and lines.
-func Load(files []File) *Loaded {
+// of files and lines. When ctx ends it returns at once, with what it has so far.
+func Load(ctx context.Context, files []File) *Loaded {
 	l := newLoader()
 	for _, f := range files {
+		if ctx.Err() != nil {
+			break
+		}
 		l.file(f.Path)
 	}
 	return l.loaded()
@@ -76,6 +81,7 @@ type loader struct {
 	out    Loaded
 	first  map[finding.Object]*Source
 	shared *sharedPaths
+	fields []field // room for those of the object being read
 }
 
 func newLoader() *loader {
@@ -330,6 +336,9 @@ func (l *loader) document(n *yaml.Node, lineOffset int) {
 		take(l, n, lineOffset, &l.out.Objects.Secrets, func(*checker, *Secret) {})
 	case group == Group:
 		l.ours(n, lineOffset, version, kind)
+	case apiVersion+kind == "" && strings.HasPrefix(text(member(n, "key")), key.Prefix):
+		l.report(member(n, "key"), lineOffset, finding.PlaintextKey, finding.Error, finding.Object{}, "is a key in plain text, as \"tollgate key new\" prints it",
+			"", "keep only the documents below it, and replace the key if others have seen the file")
 	case apiVersion == "" || kind == "":
 		// Only what looks like an object that lacks something is worth a word.
 		if apiVersion+kind != "" && member(n, "metadata") != nil {
@@ -421,13 +430,14 @@ func take[T any, P object[T]](l *loader, n *yaml.Node, lineOffset int, objects *
 		return
 	}
 	var value P = new(T)
-	d := decoder{lineOffset: lineOffset, shared: l.shared}
+	d := decoder{lineOffset: lineOffset, shared: l.shared, fields: l.fields[:0]}
 	d.note(n)
 	d.value(n, reflect.ValueOf(value).Elem())
 
 	value.SetNamespace(ref.Namespace)
 	source := value.source()
-	*source = Source{file: l.name, object: ref, fields: slices.Clip(d.fields)}
+	*source = Source{file: l.name, object: ref, fields: slices.Clone(d.fields)}
+	l.fields = d.fields
 
 	c := checker{Source: source, failed: len(d.misfits) > 0}
 	for _, m := range d.misfits {
@@ -469,13 +479,13 @@ func namespaceOf(n *yaml.Node) string {
 	return defaultNamespace
 }
 
-// member returns the value of a mapping's key, or nil.
-func member(n *yaml.Node, key string) *yaml.Node {
+// member returns the value that a mapping has under name, or nil.
+func member(n *yaml.Node, name string) *yaml.Node {
 	if n == nil || n.Kind != yaml.MappingNode {
 		return nil
 	}
 	for i := 0; i+1 < len(n.Content); i += 2 {
-		if n.Content[i].Value == key {
+		if n.Content[i].Value == name {
 			return deref(n.Content[i+1])
 		}
 	}

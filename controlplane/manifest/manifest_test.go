@@ -1,6 +1,7 @@
 package manifest_test
 
 import (
+	"context"
 	"flag"
 	"fmt"
 	"os"
@@ -190,7 +191,7 @@ func TestUnreadable(t *testing.T) {
 		want string
 	}{
 		{"gone", func(path string) *manifest.Loaded {
-			return manifest.Load([]manifest.File{{Path: path}})
+			return manifest.Load(context.Background(), []manifest.File{{Path: path}})
 		}, "cannot be read: no such file or directory"},
 		{"not UTF-8", func(path string) *manifest.Loaded {
 			return manifest.Parse(path, []byte("kind: \xff"))
@@ -214,7 +215,7 @@ func load(t *testing.T, paths ...string) *manifest.Loaded {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return manifest.Load(tree.Files)
+	return manifest.Load(t.Context(), tree.Files)
 }
 
 func TestList(t *testing.T) {

@@ -67,7 +67,7 @@ func (f *Follower) Run(ctx context.Context) error {
 			}
 		}
 		if err := f.reload(ctx); err != nil {
-			f.Server.KeepOut(nil)
+			f.Server.KeepOut([]finding.Finding{{Rule: finding.File, Severity: finding.Error, Problem: err.Error()}})
 			f.logFailure("change kept out: the last good table stays in force", err)
 		}
 	}
@@ -144,7 +144,7 @@ func (f *Follower) load(ctx context.Context) (*manifest.Loaded, error) {
 		if err := f.Watch(before.Folders); err != nil {
 			f.logFailure("changes may be noticed late", err)
 		}
-		loaded := manifest.Load(before.Files)
+		loaded := manifest.Load(ctx, before.Files)
 		f.files = before.Files
 		if attempt == attempts || ctx.Err() != nil {
 			return loaded, nil

@@ -22,8 +22,8 @@ import (
 	"github.com/tollgate-apim/tollgate/table"
 )
 
-// Server holds the table in force and serves it. All its methods may be called
-// by several goroutines at once.
+// Server holds the table in force and serves it: any number of requests at once,
+// while one goroutine calls Publish and KeepOut.
 type Server struct {
 	log     *slog.Logger
 	now     func() time.Time
