@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"net/url"
 	"regexp"
+	"strconv"
 	"strings"
 	"time"
 
@@ -137,8 +138,8 @@ func newSettings(c *Config) (*settings, error) {
 	if !namespacedName.MatchString(c.API) {
 		p.add("api", c.API, "must be the namespace/name of an API, such as apps/weather-api")
 	}
-	if strings.ContainsAny(c.Sync.Token, "\r\n") {
-		p.addSecret("sync.token", "must be on one line")
+	if strings.ContainsAny(c.Sync.Token, controls) || strings.TrimSpace(c.Sync.Token) != c.Sync.Token {
+		p.addSecret("sync.token", "must be text on one line, without space around it")
 	}
 	if s.sync.interval > 0 && s.maxStaleness > 0 && s.maxStaleness <= s.sync.interval {
 		p.add("sync.maxStaleness", c.Sync.MaxStaleness, "must be 0s or longer than sync.interval, which is "+s.sync.interval.String())
@@ -204,6 +205,9 @@ var (
 	token = regexp.MustCompile("^[!#$%&'*+.^_`|~0-9A-Za-z-]+$")
 )
 
+// maxDuration is ten years.
+const maxDuration = 10 * 365 * 24 * time.Hour
+
 func (p *problems) duration(field, value string, min time.Duration) time.Duration {
 	allowed := fmt.Sprintf("must be a duration such as 10s, of %s or more", min)
 	var d types.Duration
@@ -212,7 +216,8 @@ func (p *problems) duration(field, value string, min time.Duration) time.Duratio
 		return 0
 	}
 	// Seconds without a unit may overflow, which Set does not notice.
-	if time.Duration(d) < min || time.Duration(d) > 10*365*24*time.Hour {
+	seconds, _ := strconv.ParseInt(value, 10, 64)
+	if time.Duration(d) < min || time.Duration(d) > maxDuration || seconds > int64(maxDuration/time.Second) {
 		p.add(field, value, allowed)
 		return 0
 	}
@@ -232,12 +237,19 @@ func (p *problems) endpoint(field, value string) string {
 		p.addSecret(field, "must have no user name or password; use sync.token")
 		return ""
 	}
-	if u.Scheme != "http" && u.Scheme != "https" || u.Hostname() == "" {
-		p.add(field, value, allowed)
+	if u.RawQuery != "" || u.ForceQuery || u.Fragment != "" {
+		// Either may be a token.
+		p.addSecret(field, "must have neither query nor fragment")
 		return ""
 	}
-	if u.RawQuery != "" || u.ForceQuery || u.Fragment != "" {
-		p.add(field, value, "must have neither query nor fragment")
+	_, err = strconv.ParseUint("0"+u.Port(), 10, 16)
+	if u.Scheme != "http" && u.Scheme != "https" || u.Hostname() == "" || err != nil {
+		if strings.Contains(value, "@") {
+			// A password for us where the parser saw none.
+			p.addSecret(field, allowed)
+		} else {
+			p.add(field, value, allowed)
+		}
 		return ""
 	}
 	return strings.TrimRight(value, "/")
@@ -258,7 +270,7 @@ func (p *problems) keySource(c KeySource) keySource {
 	return keySource{
 		header: http.CanonicalHeaderKey(c.Header),
 		scheme: c.HeaderAuthScheme,
-		query:  c.Query,
+		query:  p.query("keySource.query", c.Query),
 		cookie: c.Cookie,
 	}
 }
@@ -292,11 +304,23 @@ func (p *problems) identity(c IdentityHeaders) identityNames {
 	}
 }
 
-// forwarding lists the headers that would break the request if they told an
-// identity.
+// forwarding lists the headers that would break the request, or would not reach
+// the upstream, if they told an identity.
 var forwarding = map[string]bool{
-	"Connection": true, "Content-Length": true, "Host": true, "Te": true,
-	"Trailer": true, "Transfer-Encoding": true, "Upgrade": true,
+	"Connection": true, "Content-Length": true, "Cookie": true, "Host": true,
+	"Keep-Alive": true, "Proxy-Authenticate": true, "Proxy-Authorization": true,
+	"Proxy-Connection": true, "Te": true, "Trailer": true,
+	"Transfer-Encoding": true, "Upgrade": true,
+}
+
+// query returns the name of a parameter. One that is encoded, or holds what ends
+// a name, would never be found.
+func (p *problems) query(field, value string) string {
+	if strings.ContainsAny(value, controls+" &;=?#%+") {
+		p.add(field, value, "must be a parameter's name as it is when decoded, without space and any of &;=?#%+")
+		return ""
+	}
+	return value
 }
 
 func (p *problems) token(field, value string) {
