@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -32,7 +33,7 @@ type followed struct {
 	log     *bytes.Buffer // only read after synctest.Wait
 	ended   chan error
 	watched []string
-	onWatch func()
+	onWatch atomic.Pointer[func()] // called whenever manifests are about to be read
 }
 
 func follow(t *testing.T, files map[string]string) *followed {
@@ -52,8 +53,8 @@ func follow(t *testing.T, files map[string]string) *followed {
 		Paths: []string{f.dir}, Changes: f.changes, Server: f.server, Log: log,
 		Watch: func(folders []string) error {
 			f.watched = folders
-			if f.onWatch != nil {
-				f.onWatch()
+			if hook := f.onWatch.Load(); hook != nil {
+				(*hook)()
 			}
 			return nil
 		},
@@ -152,11 +153,12 @@ func TestFollowNeverHalf(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := follow(t, map[string]string{"a.yaml": planNamed("a")})
 		reads := 0
-		f.onWatch = func() {
+		hook := func() {
 			if reads++; reads == 1 {
 				f.write("b.yaml", planNamed("b"))
 			}
 		}
+		f.onWatch.Store(&hook)
 		f.write("c.yaml", planNamed("c"))
 		f.tell(150 * time.Millisecond)
 		f.expect("a") // half of it was read, and thrown away
@@ -174,7 +176,8 @@ func TestFollowRechecks(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := follow(t, map[string]string{"a.yaml": planNamed("a")})
 		reads := 0
-		f.onWatch = func() { reads++ }
+		hook := func() { reads++ }
+		f.onWatch.Store(&hook)
 		time.Sleep(time.Hour)
 		synctest.Wait()
 		if reads != 0 {
