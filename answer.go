@@ -9,7 +9,7 @@ import (
 	"github.com/tollgate-apim/tollgate/quota"
 )
 
-// answer is a refusal made ready: requests differ only in Retry-After.
+// answer is a refusal made ready.
 type answer struct {
 	status int
 	header []headerField
@@ -21,45 +21,38 @@ type headerField struct {
 	value []string
 }
 
-// answers holds all refusals of one middleware.
-type answers struct {
-	tableUnavailable answer
-	keyMissing       answer
-	keyInvalid       answer
-	countersFull     answer
-	// of finds an answer by the reason that matcher or quota give.
-	of map[string]*answer
-}
+// Reasons to refuse that are the gateway's own. The others are those of packages
+// matcher and quota.
+const (
+	tableUnavailable = "table_unavailable"
+	keyMissing       = "key_missing"
+	countersFull     = "counters_full"
+)
 
-// newAnswers prepares the refusals.
-func newAnswers(s *settings) *answers {
-	again := headerField{"Retry-After", []string{seconds(int64(retryUnavailable(s) / time.Microsecond))}}
-	all := &answers{
-		tableUnavailable: newAnswer(s, http.StatusServiceUnavailable, "table_unavailable",
+// newAnswers prepares the refusals, by their reason.
+func newAnswers(s *settings) map[string]*answer {
+	again := headerField{"Retry-After", []string{seconds(int64(retryUnavailable(s)))}}
+	challenged := func(bearerError string) headerField {
+		return headerField{"Www-Authenticate", []string{challenge(s, bearerError)}}
+	}
+	return map[string]*answer{
+		tableUnavailable: newAnswer(s, http.StatusServiceUnavailable, tableUnavailable,
 			"The gateway cannot check API keys at present.", again),
-		keyMissing: newAnswer(s, http.StatusUnauthorized, "key_missing",
-			"The request has no API key.", headerField{"Www-Authenticate", []string{challenge(s, "")}}),
-		keyInvalid: newAnswer(s, http.StatusUnauthorized, matcher.KeyInvalid,
-			"The API key is not valid.", headerField{"Www-Authenticate", []string{challenge(s, `, error="invalid_token"`)}}),
-		countersFull: newAnswer(s, http.StatusServiceUnavailable, "counters_full",
+		countersFull: newAnswer(s, http.StatusServiceUnavailable, countersFull,
 			"The gateway cannot count this request at present.", again),
+		keyMissing: newAnswer(s, http.StatusUnauthorized, keyMissing,
+			"The request has no API key.", challenged("")),
+		matcher.KeyInvalid: newAnswer(s, http.StatusUnauthorized, matcher.KeyInvalid,
+			"The API key is not valid.", challenged(`, error="invalid_token"`)),
+		matcher.SubscriptionMissing: newAnswer(s, http.StatusForbidden, matcher.SubscriptionMissing,
+			"No subscription allows this API key to call this API."),
+		matcher.OperationForbidden: newAnswer(s, http.StatusForbidden, matcher.OperationForbidden,
+			"The subscription does not include this operation."),
+		quota.RateLimited: newAnswer(s, http.StatusTooManyRequests, quota.RateLimited,
+			"The rate limit is used up."),
+		quota.QuotaExceeded: newAnswer(s, http.StatusTooManyRequests, quota.QuotaExceeded,
+			"The quota is used up."),
 	}
-	subscriptionMissing := newAnswer(s, http.StatusForbidden, matcher.SubscriptionMissing,
-		"No subscription allows this API key to call this API.")
-	operationForbidden := newAnswer(s, http.StatusForbidden, matcher.OperationForbidden,
-		"The subscription does not include this operation.")
-	rateLimited := newAnswer(s, http.StatusTooManyRequests, quota.RateLimited,
-		"The rate limit is used up.")
-	quotaExceeded := newAnswer(s, http.StatusTooManyRequests, quota.QuotaExceeded,
-		"The quota is used up.")
-	all.of = map[string]*answer{
-		matcher.KeyInvalid:          &all.keyInvalid,
-		matcher.SubscriptionMissing: &subscriptionMissing,
-		matcher.OperationForbidden:  &operationForbidden,
-		quota.RateLimited:           &rateLimited,
-		quota.QuotaExceeded:         &quotaExceeded,
-	}
-	return all
 }
 
 // retryUnavailable is when to ask again while there is no table: a poll later,
@@ -86,8 +79,8 @@ func challenge(s *settings, bearerError string) string {
 }
 
 // newAnswer prepares one refusal, with a body of RFC 9457 or none.
-func newAnswer(s *settings, status int, reason, detail string, header ...headerField) answer {
-	a := answer{status: status, header: append(header, headerField{"Cache-Control", []string{"no-store"}})}
+func newAnswer(s *settings, status int, reason, detail string, header ...headerField) *answer {
+	a := &answer{status: status, header: append(header, headerField{"Cache-Control", []string{"no-store"}})}
 	if s.problemBody {
 		a.body, _ = json.Marshal(struct {
 			Type   string `json:"type"`
@@ -105,17 +98,11 @@ func newAnswer(s *settings, status int, reason, detail string, header ...headerF
 // refuse answers a request in place of the upstream. All refusals end here.
 func refuse(w http.ResponseWriter, r *http.Request, a *answer) {
 	h := w.Header()
-	for i := range a.header {
-		h[a.header[i].name] = a.header[i].value
+	for _, field := range a.header {
+		h[field.name] = field.value
 	}
 	w.WriteHeader(a.status)
 	if len(a.body) > 0 && r.Method != http.MethodHead {
 		_, _ = w.Write(a.body)
 	}
-}
-
-// refuseLimit refuses a request whose limit is used up until later.
-func refuseLimit(w http.ResponseWriter, r *http.Request, a *answer, d *quota.Decision) {
-	w.Header()["Retry-After"] = []string{seconds(d.RetryAfter)}
-	refuse(w, r, a)
 }

@@ -267,8 +267,13 @@ func (p *problems) keySource(c KeySource) keySource {
 	p.token("keySource.header", c.Header)
 	p.token("keySource.headerAuthScheme", c.HeaderAuthScheme)
 	p.token("keySource.cookie", c.Cookie)
+	prefix := ""
+	if c.HeaderAuthScheme != "" {
+		prefix = c.HeaderAuthScheme + " "
+	}
 	return keySource{
 		header: http.CanonicalHeaderKey(c.Header),
+		prefix: prefix,
 		scheme: c.HeaderAuthScheme,
 		query:  p.query("keySource.query", c.Query),
 		cookie: c.Cookie,

@@ -11,44 +11,62 @@ import (
 type keySource struct {
 	header string
 	scheme string
+	prefix string // the scheme and a space, or nothing
 	query  string
 	cookie string
 }
 
-// What presentedKey found.
+// place is where the key of a request is.
+type place int
+
 const (
-	keyAbsent = iota
-	keyPresent
-	// keyAmbiguous: one place holds several keys. The upstream or another
-	// proxy might go by another one than we, so none counts.
-	keyAmbiguous
+	// nowhere: there is no key, or one place holds several. The upstream or
+	// another proxy might go by another one of them than we, so none counts.
+	nowhere place = iota
+	// inHeader: the only value of the header is the key, and no other place
+	// needs to be looked at.
+	inHeader
+	// somewhere: the key is in any of the places.
+	somewhere
 )
 
+// several is what presentedKey returns for the keys of a place that has several.
+const several = "several keys"
+
 // presentedKey returns the key of a request: from the header, else from the
-// query, else from the cookie.
-func presentedKey(r *http.Request, s *keySource) (key string, verdict int) {
+// query, else from the cookie. Where it is nowhere, the key is empty if there is
+// none.
+func presentedKey(r *http.Request, s *keySource) (string, place) {
+	// Nearly all requests have the key in the header and nothing elsewhere.
+	if values := r.Header[s.header]; len(values) == 1 && s.cookie == "" && r.URL.RawQuery == "" {
+		if key, ok := strings.CutPrefix(values[0], s.prefix); ok && key != "" && key[0] != ' ' {
+			return key, inHeader
+		}
+	}
+	return searchKey(r, s)
+}
+
+// searchKey is presentedKey for all the forms that a header may have, and for
+// the other places.
+func searchKey(r *http.Request, s *keySource) (string, place) {
 	if s.header != "" {
-		if values := r.Header[s.header]; len(values) > 0 {
-			key, verdict = keyInHeader(values, s.scheme)
-			if verdict != keyAbsent {
-				return key, verdict
-			}
+		if key, at := keyInHeader(r.Header[s.header], s.scheme); key != "" {
+			return key, at
 		}
 	}
-	if s.query != "" && r.URL.RawQuery != "" {
-		key, verdict = keyInQuery(r.URL.RawQuery, s.query)
-		if verdict != keyAbsent {
-			return key, verdict
+	if s.query != "" {
+		if key, at := keyInQuery(r.URL.RawQuery, s.query); key != "" {
+			return key, at
 		}
 	}
-	if s.cookie != "" && r.Header["Cookie"] != nil {
+	if s.cookie != "" {
 		return keyInCookies(r, s.cookie)
 	}
-	return "", keyAbsent
+	return "", nowhere
 }
 
 // keyInHeader finds the key among the values of a header.
-func keyInHeader(values []string, scheme string) (key string, verdict int) {
+func keyInHeader(values []string, scheme string) (key string, at place) {
 	for _, value := range values {
 		candidate := value
 		if scheme != "" {
@@ -61,12 +79,12 @@ func keyInHeader(values []string, scheme string) (key string, verdict int) {
 		if candidate == "" {
 			continue
 		}
-		if verdict != keyAbsent {
-			return "", keyAmbiguous
+		if key != "" {
+			return several, nowhere
 		}
-		key, verdict = candidate, keyPresent
+		key, at = candidate, somewhere
 	}
-	return key, verdict
+	return key, at
 }
 
 // hasScheme reports whether a header's value has an authentication scheme, whose
@@ -76,13 +94,13 @@ func hasScheme(value, scheme string) bool {
 	if len(value) < n || len(value) > n && value[n] != ' ' {
 		return false
 	}
-	return value[:n] == scheme || strings.EqualFold(value[:n], scheme)
+	return strings.EqualFold(value[:n], scheme)
 }
 
 // keyInQuery finds the key among the parameters of a query.
-func keyInQuery(query, name string) (key string, verdict int) {
+func keyInQuery(query, name string) (key string, at place) {
 	if !mayHaveParameter(query, name) {
-		return "", keyAbsent
+		return "", nowhere
 	}
 	for _, parameter := range strings.FieldsFunc(query, isSeparator) {
 		if !isParameter(parameter, name) {
@@ -93,12 +111,12 @@ func keyInQuery(query, name string) (key string, verdict int) {
 		if err == nil && candidate == "" {
 			continue
 		}
-		if err != nil || verdict != keyAbsent {
-			return "", keyAmbiguous
+		if err != nil || key != "" {
+			return several, nowhere
 		}
-		key, verdict = candidate, keyPresent
+		key, at = candidate, somewhere
 	}
-	return key, verdict
+	return key, at
 }
 
 // mayHaveParameter tells at little cost that most queries have no such parameter.
@@ -123,38 +141,49 @@ func isParameter(parameter, name string) bool {
 }
 
 // keyInCookies finds the key among the cookies of a request.
-func keyInCookies(r *http.Request, name string) (key string, verdict int) {
+func keyInCookies(r *http.Request, name string) (key string, at place) {
 	for _, cookie := range r.Cookies() {
 		if cookie.Name != name || cookie.Value == "" {
 			continue
 		}
-		if verdict != keyAbsent {
-			return "", keyAmbiguous
+		if key != "" {
+			return several, nowhere
 		}
-		key, verdict = cookie.Value, keyPresent
+		key, at = cookie.Value, somewhere
 	}
-	return key, verdict
+	return key, at
 }
 
 // hideKey takes the key out of all places where it may be. What else stands
 // there goes on to the upstream as it came, to the byte.
-func hideKey(r *http.Request, s *keySource) {
-	if s.header != "" && r.Header[s.header] != nil {
+func hideKey(r *http.Request, s *keySource, at place) {
+	if at == inHeader {
+		delete(r.Header, s.header)
+		return
+	}
+	if s.header != "" {
 		hideInHeader(r.Header, s)
 	}
-	if s.query != "" && r.URL.RawQuery != "" && mayHaveParameter(r.URL.RawQuery, s.query) {
-		r.URL.RawQuery = withoutParameter(r.URL.RawQuery, s.query)
-		// Traefik forwards this one.
-		path, query, found := strings.Cut(r.RequestURI, "?")
-		if found {
-			r.RequestURI = path
-			if query = withoutParameter(query, s.query); query != "" {
-				r.RequestURI += "?" + query
-			}
-		}
+	if s.query != "" {
+		hideInQuery(r, s.query)
 	}
-	if s.cookie != "" && r.Header["Cookie"] != nil {
+	if s.cookie != "" {
 		hideInCookies(r.Header, s.cookie)
+	}
+}
+
+// hideInQuery takes the parameters of a name out of both forms of the query.
+func hideInQuery(r *http.Request, name string) {
+	if !mayHaveParameter(r.URL.RawQuery, name) {
+		return
+	}
+	r.URL.RawQuery = withoutParameter(r.URL.RawQuery, name)
+	// Traefik forwards this one.
+	if path, query, found := strings.Cut(r.RequestURI, "?"); found {
+		r.RequestURI = path
+		if query = withoutParameter(query, name); query != "" {
+			r.RequestURI += "?" + query
+		}
 	}
 }
 

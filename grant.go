@@ -8,16 +8,19 @@ import (
 
 	"github.com/tollgate-apim/tollgate/matcher"
 	"github.com/tollgate-apim/tollgate/quota"
-	"github.com/tollgate-apim/tollgate/table"
 )
 
-// prepared is what does not change from one request of a grant to the next.
+// started is the origin of the clock that limits are counted by.
+var started = time.Now()
+
+// prepared is what does not change from one request of a caller to the next.
 // Header values are slices that many requests share: they are replaced, never
 // written to.
 type prepared struct {
 	appID        []string
 	subscription []string
 	plan         []string
+	keyTitle     []string // nil for none
 
 	// limited is false where there is nothing to count.
 	limited   bool
@@ -27,123 +30,148 @@ type prepared struct {
 	rateBucket, quotaBucket string
 	// policy is the RateLimit-Policy header.
 	policy []string
-	// allowance holds the *quota.Allowance with the counters as last fetched.
+	// allowance holds the *quota.Allowance with the counters as last fetched;
+	// to begin with, one without counters.
 	allowance atomic.Value
 }
 
-// newPrepared makes a grant ready.
-func newPrepared(g *matcher.Grant) *prepared {
+// newPrepared makes a caller ready.
+func newPrepared(c *matcher.Caller) *prepared {
+	g := c.Grant
 	p := &prepared{
 		appID:        []string{headerValue(g.AppID)},
 		subscription: []string{headerValue(g.Subscription)},
 		plan:         []string{headerValue(g.Plan)},
 		limited:      g.RateLimit != nil || g.Quota != nil,
-		rateLimit:    newRateLimit(g.RateLimit),
-		quota:        newQuota(g.Quota),
 		rateBucket:   g.RateBucket,
 		quotaBucket:  g.QuotaBucket,
 	}
-	policy := ""
-	if p.rateLimit != nil {
-		policy = `"rate";q=` + decimal(p.rateLimit.Limit) + ";w=" + seconds(p.rateLimit.Period)
+	if title := headerValue(c.KeyTitle); title != "" {
+		p.keyTitle = []string{title}
 	}
-	if p.quota != nil {
+	policy := ""
+	if row := g.RateLimit; row != nil {
+		period, burst := duration(row.Period), row.Burst
+		if burst == 0 {
+			burst = row.Limit
+		}
+		p.rateLimit = quota.NewRateLimit(row.Limit, burst, period)
+		policy = `"rate";q=` + decimal(row.Limit) + ";w=" + seconds(int64(period))
+	}
+	if row := g.Quota; row != nil {
+		period := duration(row.Period)
 		if policy != "" {
 			policy += ", "
 		}
-		policy += `"quota";q=` + decimal(p.quota.Limit) + ";w=" + seconds(p.quota.Period)
+		p.quota = quota.NewQuota(row.Limit, period)
+		policy += `"quota";q=` + decimal(row.Limit) + ";w=" + seconds(int64(period))
 	}
 	p.policy = []string{policy}
+	p.allowance.Store(quota.Nothing)
 	return p
 }
 
-func newRateLimit(row *table.RateLimit) *quota.RateLimit {
-	if row == nil {
-		return nil
-	}
-	limit := &quota.RateLimit{Limit: row.Limit, Period: microseconds(row.Period), Burst: row.Burst}
-	if limit.Burst == 0 {
-		limit.Burst = limit.Limit
-	}
-	return limit
+// duration parses a duration of a table, which was validated.
+func duration(s string) time.Duration {
+	d, _ := time.ParseDuration(s)
+	return d
 }
 
-func newQuota(row *table.Quota) *quota.Quota {
-	if row == nil {
-		return nil
-	}
-	return &quota.Quota{Limit: row.Limit, Period: microseconds(row.Period)}
-}
-
-// microseconds converts a duration of a table, which was validated.
-func microseconds(duration string) int64 {
-	d, _ := time.ParseDuration(duration)
-	return int64(d / time.Microsecond)
-}
-
-// take decides whether the limits of a grant have room at the time now, and
-// charges them. It returns false if the store has no room for another counter.
-func take(g *gateway, p *prepared, now int64) (quota.Decision, bool) {
+// spend charges a request to the limits of its caller and tells what is left.
+// Where there is no room it refuses the request and returns false.
+func spend(w http.ResponseWriter, r *http.Request, g *gateway, p *prepared) bool {
+	now := int64(time.Since(started))
 	allowance, _ := p.allowance.Load().(*quota.Allowance)
+	d := quota.Take(allowance, now)
+	if d.Dropped {
+		d = retake(g, p, now)
+	}
+	if d.Refusal == "" {
+		tellLeft(w.Header(), p, &d)
+		return true
+	}
+	refuseLimit(w, r, g, p, &d)
+	return false
+}
+
+// retake is Take with counters fetched anew: at the first request, and after the
+// store has dropped one.
+func retake(g *gateway, p *prepared, now int64) quota.Decision {
 	for {
-		if allowance != nil {
-			d := quota.Take(allowance, now)
-			if !d.Dropped {
-				return d, true
-			}
-		}
-		allowance = newAllowance(g.source.counters, p, now)
+		allowance := newAllowance(g.source.counters, p, now)
 		if allowance == nil {
 			g.source.reportOnce("the store of counters is full: requests that need another counter are refused")
-			return quota.Decision{}, false
+			return quota.Decision{Refusal: countersFull}
 		}
 		p.allowance.Store(allowance)
+		if d := quota.Take(allowance, now); !d.Dropped {
+			return d
+		}
 	}
 }
 
-// newAllowance fetches the counters of a grant, or returns nil if the store has
+// newAllowance fetches the counters of a caller, or returns nil if the store has
 // no room.
 func newAllowance(counters *quota.Store, p *prepared, now int64) *quota.Allowance {
-	a := &quota.Allowance{RateLimit: p.rateLimit, Quota: p.quota}
+	var rate, used *quota.Counter
 	if p.rateLimit != nil {
-		if a.RateCounter = counters.Get(p.rateBucket, now); a.RateCounter == nil {
+		if rate = counters.Get(p.rateBucket, now); rate == nil {
 			return nil
 		}
 	}
 	if p.quota != nil {
-		if a.QuotaCounter = counters.Get(p.quotaBucket, now); a.QuotaCounter == nil {
+		if used = counters.Get(p.quotaBucket, now); used == nil {
 			return nil
 		}
 	}
-	return a
+	return quota.NewAllowance(p.rateLimit, rate, p.quota, used)
+}
+
+// refuseLimit refuses a request for which a limit has no room, or that cannot be
+// counted.
+func refuseLimit(w http.ResponseWriter, r *http.Request, g *gateway, p *prepared, d *quota.Decision) {
+	if d.Refusal != countersFull {
+		tellLeft(w.Header(), p, d)
+		w.Header()["Retry-After"] = []string{seconds(d.RetryAfter)}
+	}
+	refuse(w, r, g.answers[d.Refusal])
 }
 
 // tellLeft sets the headers that tell a client what is left: the two that
 // Traefik Hub sends, and those of draft-ietf-httpapi-ratelimit-headers-10.
 func tellLeft(h http.Header, p *prepared, d *quota.Decision) {
-	left := ""
-	if p.rateLimit != nil {
-		requests := decimal(d.Rate.Requests)
-		h["X-Ratelimit-Remaining"] = []string{requests}
-		left = `"rate";r=` + requests + ";t=" + seconds(d.Rate.Reset)
-	}
-	if p.quota != nil {
-		requests := decimal(d.Quota.Requests)
-		h["X-Quota-Remaining"] = []string{requests}
-		if left != "" {
-			left += ", "
-		}
-		left += `"quota";r=` + requests + ";t=" + seconds(d.Quota.Reset)
-	}
 	h["Ratelimit-Policy"] = p.policy
+	if p.rateLimit == nil {
+		h["Ratelimit"] = []string{tellQuota(h, d)}
+		return
+	}
+	left := strconv.FormatInt(d.RateLeft, 10)
+	h["X-Ratelimit-Remaining"] = []string{left}
+	left = `"rate";r=` + left + ";t=" + strconv.FormatInt((d.RateReset+roundUp)/second, 10)
+	if p.quota != nil {
+		left += ", " + tellQuota(h, d)
+	}
 	h["Ratelimit"] = []string{left}
 }
+
+// tellQuota is tellLeft for the quota. It returns its part of RateLimit.
+func tellQuota(h http.Header, d *quota.Decision) string {
+	left := strconv.FormatInt(d.QuotaLeft, 10)
+	h["X-Quota-Remaining"] = []string{left}
+	return `"quota";r=` + left + ";t=" + strconv.FormatInt((d.QuotaReset+roundUp)/second, 10)
+}
+
+// second and roundUp serve to round nanoseconds up to whole seconds.
+const (
+	second  = int64(time.Second)
+	roundUp = second - 1
+)
 
 func decimal(n int64) string {
 	return strconv.FormatInt(n, 10)
 }
 
-// seconds formats a time in microseconds as whole seconds, rounded up.
-func seconds(microseconds int64) string {
-	return strconv.FormatInt((microseconds+999_999)/1_000_000, 10)
+// seconds formats a time in nanoseconds as whole seconds, rounded up.
+func seconds(ns int64) string {
+	return decimal((ns + roundUp) / second)
 }

@@ -27,7 +27,7 @@ func (n *identityNames) list() []string {
 
 // identify sets the identity headers of a request, in place of whatever the
 // client sent under these names.
-func identify(h http.Header, names *identityNames, p *prepared, keyTitle string) {
+func identify(h http.Header, names *identityNames, p *prepared) {
 	if names.appID != "" {
 		h[names.appID] = p.appID
 	}
@@ -38,21 +38,21 @@ func identify(h http.Header, names *identityNames, p *prepared, keyTitle string)
 		h[names.plan] = p.plan
 	}
 	if names.keyTitle != "" {
-		if keyTitle == "" {
+		h[names.keyTitle] = p.keyTitle
+		if p.keyTitle == nil {
 			delete(h, names.keyTitle)
-		} else {
-			h[names.keyTitle] = []string{headerValue(keyTitle)}
 		}
 	}
-	// A header that Connection lists is for the next hop alone, so a client
-	// could have the proxy drop its identity.
-	if connection := h["Connection"]; connection != nil {
-		keepIdentity(h, connection, names)
+	if h["Connection"] != nil {
+		keepIdentity(h, names)
 	}
 }
 
-// keepIdentity takes the identity headers out of what Connection lists.
-func keepIdentity(h http.Header, connection []string, names *identityNames) {
+// keepIdentity takes the identity headers out of what Connection lists. A header
+// that stands there is for the next hop alone, so a client could have the proxy
+// drop its identity.
+func keepIdentity(h http.Header, names *identityNames) {
+	connection := h["Connection"]
 	if len(connection) == 1 && (connection[0] == "keep-alive" || connection[0] == "Upgrade" || connection[0] == "close") {
 		return
 	}

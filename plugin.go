@@ -10,8 +10,8 @@ package tollgate
 
 import (
 	"context"
+	"crypto/sha256"
 	"net/http"
-	"os"
 	"sync/atomic"
 	"time"
 
@@ -24,17 +24,19 @@ import (
 // hashing a request's key can cost.
 const maxKeyBytes = 512
 
-// started is the origin of the clock that limits are counted by.
-var started = time.Now()
-
 // gateway is the middleware in front of one API, on one router.
 type gateway struct {
-	next     http.Handler
-	settings *settings
-	answers  *answers
-	source   *source
-	// view holds the *matcher.View of the table in force.
-	view atomic.Value
+	next   http.Handler
+	source *source
+	// view holds the *matcher.View of the table in force; empty before the first.
+	view *atomic.Value
+
+	maxStaleness    time.Duration
+	keySource       *keySource
+	hideCredentials bool
+	identity        *identityNames
+	// answers holds the refusals by their reason.
+	answers map[string]*answer
 }
 
 // New returns the middleware, or an error that tells everything that is wrong
@@ -46,68 +48,75 @@ func New(ctx context.Context, next http.Handler, config *Config, _ string) (http
 	if err != nil {
 		return nil, err
 	}
-	g := &gateway{next: next, settings: s, answers: newAnswers(s)}
-	g.source = sources.acquire(ctx, s.sync, reporter(os.Stdout, os.Stderr))
-	return g, nil
+	src := sources.acquire(ctx, s.sync, report)
+	return &gateway{
+		next:            next,
+		source:          src,
+		view:            src.view(s.api),
+		maxStaleness:    s.maxStaleness,
+		keySource:       &s.keySource,
+		hideCredentials: s.hideCredentials,
+		identity:        &s.identity,
+		answers:         newAnswers(s),
+	}, nil
 }
 
 // ServeHTTP admits a request and hands it on, or refuses it.
 func (g *gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	s := g.settings
-	now := time.Since(started)
-
-	snapshot := feed.Current(g.source.feed)
-	if snapshot == nil || s.maxStaleness > 0 && time.Since(snapshot.Confirmed) > s.maxStaleness {
-		refuse(w, r, &g.answers.tableUnavailable)
-		return
-	}
 	view, _ := g.view.Load().(*matcher.View)
-	if view == nil || view.Table != snapshot.Table {
-		view = newView(g, snapshot)
-	}
-
-	key, verdict := presentedKey(r, &s.keySource)
-	if verdict == keyAbsent {
-		refuse(w, r, &g.answers.keyMissing)
-		return
-	}
-	if verdict == keyAmbiguous || len(key) > maxKeyBytes {
-		refuse(w, r, &g.answers.keyInvalid)
+	if view == nil || g.maxStaleness > 0 && stale(g) {
+		refuse(w, r, g.answers[tableUnavailable])
 		return
 	}
 
-	d := matcher.Decide(view, hashing.Digest(key), r.Method, r.URL.Path, r.URL.RawPath)
-	if d.Refusal != "" {
-		refuse(w, r, g.answers.of[d.Refusal])
+	key, at := presentedKey(r, g.keySource)
+	if at == nowhere || len(key) > maxKeyBytes {
+		refuseKey(w, r, g, key)
+		return
+	}
+	// The SHA-256 of a key costs a tenth of its digest, so it finds those that
+	// came before, and the digest the others.
+	sum := sha256.Sum256([]byte(key))
+	caller := matcher.Known(view, sum)
+	if caller == nil {
+		caller = matcher.Meet(view, sum, hashing.Digest(key))
+	}
+	if caller.Refusal != "" || caller.Filtered && !matcher.Allows(caller, r.Method, r.URL.Path, r.URL.RawPath) {
+		refuseCaller(w, r, g, caller)
 		return
 	}
 
-	granted := d.Grant.Prepared.(*prepared)
-	if granted.limited {
-		left, ok := take(g, granted, int64(now/time.Microsecond))
-		if !ok {
-			refuse(w, r, &g.answers.countersFull)
-			return
-		}
-		tellLeft(w.Header(), granted, &left)
-		if left.Refusal != "" {
-			refuseLimit(w, r, g.answers.of[left.Refusal], &left)
-			return
-		}
+	p := caller.Prepared.(*prepared)
+	if p.limited && !spend(w, r, g, p) {
+		return
 	}
-
-	identify(r.Header, &s.identity, granted, d.KeyTitle)
-	if s.hideCredentials {
-		hideKey(r, &s.keySource)
+	identify(r.Header, g.identity, p)
+	if g.hideCredentials {
+		hideKey(r, g.keySource, at)
 	}
 	g.next.ServeHTTP(w, r)
 }
 
-// newView makes the table of a snapshot the one that g decides by. Should two
-// requests do so at once, each decides by a view of the same table.
-func newView(g *gateway, snapshot *feed.Snapshot) *matcher.View {
-	prepare := func(grant *matcher.Grant) { grant.Prepared = newPrepared(grant) }
-	view := matcher.NewView(snapshot.Table, g.settings.api, prepare, g.source.reportOnce)
-	g.view.Store(view)
-	return view
+// stale reports whether the endpoint has not confirmed its table for too long.
+func stale(g *gateway) bool {
+	snapshot := feed.Current(g.source.feed)
+	return snapshot == nil || time.Since(snapshot.Confirmed) > g.maxStaleness
+}
+
+// refuseKey refuses a request that has no key, or one that cannot be valid.
+func refuseKey(w http.ResponseWriter, r *http.Request, g *gateway, key string) {
+	reason := keyMissing
+	if key != "" {
+		reason = matcher.KeyInvalid
+	}
+	refuse(w, r, g.answers[reason])
+}
+
+// refuseCaller refuses a caller that may not call this API, or not in this way.
+func refuseCaller(w http.ResponseWriter, r *http.Request, g *gateway, caller *matcher.Caller) {
+	reason := caller.Refusal
+	if reason == "" {
+		reason = matcher.OperationForbidden
+	}
+	refuse(w, r, g.answers[reason])
 }

@@ -3,13 +3,15 @@ package tollgate
 import (
 	"context"
 	"fmt"
-	"io"
+	"log"
 	"net"
 	"net/http"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/tollgate-apim/tollgate/feed"
+	"github.com/tollgate-apim/tollgate/matcher"
 	"github.com/tollgate-apim/tollgate/quota"
 )
 
@@ -43,6 +45,11 @@ type source struct {
 	feed     *feed.Feed
 	counters *quota.Store
 	endpoint string
+
+	// views holds, by API, the *matcher.View of the table in force. It has one
+	// for each API that ever had a middleware.
+	viewsMu sync.Mutex
+	views   map[string]*atomic.Value
 
 	// uses counts the middlewares whose context has not ended, acquisitions
 	// those that ever were; both under registry.mu.
@@ -96,21 +103,54 @@ func (r *registry) newSourceLocked(s syncSettings, report func(line string, fail
 			last = newer(last, feed.Current(other.feed))
 		}
 	}
-	return &source{
-		feed: r.start(feed.Config{
-			Endpoint: s.endpoint,
-			Token:    s.token,
-			Interval: s.interval,
-			Timeout:  s.timeout,
-			MaxBytes: s.maxBytes,
-			Client:   newClient(s),
-			Report:   report,
-		}, last),
+	src := &source{
 		counters: counters,
 		endpoint: s.endpoint,
+		views:    map[string]*atomic.Value{},
 		report:   report,
 		reported: map[string]bool{},
 	}
+	src.feed = r.start(feed.Config{
+		Endpoint:  s.endpoint,
+		Token:     s.token,
+		Interval:  s.interval,
+		Timeout:   s.timeout,
+		MaxBytes:  s.maxBytes,
+		Client:    newClient(s),
+		Activated: src.activate,
+		Report:    report,
+	}, last)
+	return src
+}
+
+// view returns where the view for an API stands: a value that is empty until
+// there is a table.
+func (s *source) view(api string) *atomic.Value {
+	s.viewsMu.Lock()
+	defer s.viewsMu.Unlock()
+	view := s.views[api]
+	if view == nil {
+		view = &atomic.Value{}
+		s.views[api] = view
+		if snapshot := feed.Current(s.feed); snapshot != nil {
+			view.Store(s.newView(snapshot, api))
+		}
+	}
+	return view
+}
+
+// activate makes the table of a snapshot the one that all middlewares decide by.
+func (s *source) activate(snapshot *feed.Snapshot) {
+	s.viewsMu.Lock()
+	defer s.viewsMu.Unlock()
+	for api, view := range s.views {
+		view.Store(s.newView(snapshot, api))
+	}
+}
+
+func (s *source) newView(snapshot *feed.Snapshot, api string) *matcher.View {
+	prepare := func(c *matcher.Caller) { c.Prepared = newPrepared(c) }
+	return matcher.NewView(snapshot.Table, api, prepare, s.reportOnce)
 }
 
 // newer returns the snapshot with the higher revision. Either may be nil.
@@ -178,17 +218,15 @@ func newClient(s syncSettings) *http.Client {
 	}}
 }
 
-// reporter returns the function that a source reports by. Traefik makes an ERROR
-// line of what a plugin writes to its standard error, and a DEBUG line of what it
-// writes to its standard output.
-func reporter(stdout, stderr io.Writer) func(line string, failed bool) {
-	return func(line string, failed bool) {
-		to := stdout
-		if failed {
-			to = stderr
-		}
-		_, _ = fmt.Fprintf(to, "tollgate: %s\n", line)
+// report tells the operator. Inside Traefik what a plugin prints becomes a DEBUG
+// line of its log, and what it writes where package log writes an ERROR line; os's
+// own streams would bypass that log.
+func report(line string, failed bool) {
+	if failed {
+		_, _ = fmt.Fprintln(log.Writer(), "tollgate: "+line)
+		return
 	}
+	fmt.Println("tollgate: " + line) //nolint:forbidigo // see above
 }
 
 // recovered keeps a panic in a goroutine of ours from ending Traefik.

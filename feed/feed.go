@@ -50,6 +50,10 @@ type Config struct {
 	// Client carries the TLS settings; nil means http.DefaultClient. The feed
 	// works on a copy that never follows a redirect.
 	Client *http.Client
+	// Activated, if it is not nil, is told of each table that comes into force
+	// after the start. It is called by the poll that brought the table, before
+	// the next one begins.
+	Activated func(*Snapshot)
 	// Report takes one line for each change of state; failed says that
 	// something got worse. It is never called twice at once, and may call Stop.
 	Report func(line string, failed bool)
@@ -224,12 +228,16 @@ func (f *Feed) settle(next *Snapshot, err error) {
 		return
 	}
 
+	activated := held == nil || held.Table != next.Table
+	if activated && f.cfg.Activated != nil {
+		f.cfg.Activated(next)
+	}
 	recovered := f.failures > 0
 	f.failures, f.told = 0, ""
 	news := fmt.Sprintf("the table of revision %d is in force", next.Table.Revision)
 	if recovered {
 		f.report("answers again; "+news, false)
-	} else if held == nil || held.Table != next.Table {
+	} else if activated {
 		f.report(news, false)
 	}
 }

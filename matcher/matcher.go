@@ -5,6 +5,7 @@
 package matcher
 
 import (
+	"crypto/sha256"
 	"sync"
 
 	"github.com/tollgate-apim/tollgate/table"
@@ -31,75 +32,116 @@ type Grant struct {
 
 	// operations is nil where all operations are allowed.
 	operations *operations
+}
 
-	// Prepared is what the caller's prepare function made of this grant.
+// Caller is what a key may do at one API. It is never changed, so any number of
+// goroutines may use it.
+type Caller struct {
+	// Refusal is why the key admits to nothing at this API, or empty.
+	Refusal string
+	// Grant is what requests are accounted to, and KeyTitle the title of the
+	// key there. They are set where Refusal is empty.
+	Grant    *Grant
+	KeyTitle string
+	// Filtered says that requests have to pass Allows too.
+	Filtered bool
+	filters  []*operations
+	// Prepared is what the prepare function of the view made of this caller.
 	Prepared interface{}
 }
 
-// View is a table as seen by the gateway of one API. Grants are resolved when
-// they are first used, because a table may hold a million of them, and kept.
-// Any number of goroutines may use a view.
+// View is a table as seen by the gateways of one API. Callers are resolved when
+// they first come, because a table may hold a million of them, and kept. Any
+// number of goroutines may use a view.
 type View struct {
 	Table *table.Table
 
 	api     string
-	prepare func(*Grant)
+	prepare func(*Caller)
 	report  func(line string)
 
-	mu     sync.Mutex
-	grants map[string]*Grant // by application; nil for none
+	mu      sync.Mutex
+	callers map[[sha256.Size]byte]*Caller
 }
 
-// NewView returns a view of t for an API. It calls prepare once with each grant
-// before that grant is used, and report with each row that points at nothing.
-// Both are called with the view locked.
-func NewView(t *table.Table, api string, prepare func(*Grant), report func(line string)) *View {
-	return &View{Table: t, api: api, prepare: prepare, report: report, grants: map[string]*Grant{}}
+// maxCallers is how many callers a view keeps. One more starts over.
+const maxCallers = 1 << 16
+
+// NewView returns a view of t for an API. It calls prepare once with each caller
+// that has a grant, before that is used, and report with each row that points at
+// nothing. Both are called with the view locked.
+func NewView(t *table.Table, api string, prepare func(*Caller), report func(line string)) *View {
+	return &View{Table: t, api: api, prepare: prepare, report: report, callers: map[[sha256.Size]byte]*Caller{}}
 }
 
-// Decision says who is calling, or why they may not.
-type Decision struct {
-	// Refusal is empty for an admitted request.
-	Refusal string
-	// Grant is what the request is accounted to, and KeyTitle the title of the
-	// key there. They are set for admitted requests.
-	Grant    *Grant
-	KeyTitle string
+// Known returns the caller with the key of the given SHA-256 if it came before,
+// or nil. A view outlives no table, so what it knows needs no invalidation.
+func Known(v *View, key [sha256.Size]byte) *Caller {
+	v.mu.Lock()
+	caller := v.callers[key]
+	v.mu.Unlock()
+	return caller
 }
 
-// Decide decides on a request with the key of the given digest. A key that
-// several applications hold admits only what all of them may do, suspended keys
-// aside; the request is then accounted to the first by App ID. Path is the
-// decoded path of the request, rawPath its encoded form where that is not the
-// usual one (url.URL.RawPath).
-func Decide(v *View, digest, method, path, rawPath string) Decision {
-	var d Decision
-	refusal := KeyInvalid
-	holders := v.Table.Keys[digest]
-	for i := range holders {
-		holder := &holders[i]
+// Meet returns the caller with the key of the given SHA-256 and digest, and
+// keeps it if it holds the key of an application: unknown keys leave no trace.
+func Meet(v *View, key [sha256.Size]byte, digest string) *Caller {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if caller := v.callers[key]; caller != nil {
+		return caller
+	}
+	caller, problems := resolve(v.Table, v.api, digest)
+	for _, problem := range problems {
+		v.report(problem)
+	}
+	if caller.Refusal == KeyInvalid {
+		return caller
+	}
+	if caller.Refusal == "" {
+		v.prepare(caller)
+	}
+	if len(v.callers) >= maxCallers {
+		v.callers = map[[sha256.Size]byte]*Caller{}
+	}
+	v.callers[key] = caller
+	return caller
+}
+
+// unknown is the caller with a key that is unknown or suspended.
+var unknown = &Caller{Refusal: KeyInvalid}
+
+// resolve finds out who calls with the key of a digest. A key that several
+// applications hold admits only to what all of them may do, suspended keys
+// aside; the requests are then accounted to the first by App ID. Problems tell
+// of rows that point at nothing.
+func resolve(t *table.Table, api, digest string) (caller *Caller, problems []string) {
+	caller = &Caller{}
+	active := false
+	for _, holder := range t.Keys[digest] {
 		if holder.Suspended {
 			continue
 		}
-		grant := grantOf(v, holder.Application)
+		active = true
+		grant, problem := newGrant(t, api, holder.Application)
+		if problem != "" {
+			problems = append(problems, problem)
+		}
 		if grant == nil {
-			d.Refusal = SubscriptionMissing
-			return d
+			return &Caller{Refusal: SubscriptionMissing}, problems
 		}
-		if grant.operations != nil && !allows(grant.operations, method, path, rawPath) {
-			refusal = OperationForbidden
-			continue
+		if grant.operations != nil {
+			caller.Filtered = true
+			caller.filters = append(caller.filters, grant.operations)
 		}
-		if refusal != OperationForbidden {
-			refusal = ""
-		}
-		if d.Grant == nil || before(grant, d.Grant) {
-			d.Grant = grant
-			d.KeyTitle = holder.Title
+		if caller.Grant == nil || before(grant, caller.Grant) {
+			caller.Grant, caller.KeyTitle = grant, holder.Title
 		}
 	}
-	d.Refusal = refusal
-	return d
+	if !active {
+		return unknown, nil
+	}
+	return caller, problems
 }
 
 // before orders the holders of a shared key: by App ID, then by name.
@@ -110,34 +152,16 @@ func before(a, b *Grant) bool {
 	return a.Application < b.Application
 }
 
-// grantOf returns the grant of an application for the view's API, or nil.
-func grantOf(v *View, application string) *Grant {
-	v.mu.Lock()
-	grant, known := v.grants[application]
-	v.mu.Unlock()
-	if known {
-		return grant
+// Allows reports whether the subscriptions of a caller include an operation.
+// Path is the decoded path of the request, rawPath its encoded form where that
+// is not the usual one (url.URL.RawPath).
+func Allows(c *Caller, method, path, rawPath string) bool {
+	for _, filter := range c.filters {
+		if !allows(filter, method, path, rawPath) {
+			return false
+		}
 	}
-	return resolve(v, application)
-}
-
-// resolve finds out the grant of an application and keeps it in the view. Every
-// reference is followed: a row that points at nothing grants nothing.
-func resolve(v *View, application string) *Grant {
-	v.mu.Lock()
-	defer v.mu.Unlock()
-	if grant, known := v.grants[application]; known {
-		return grant
-	}
-	grant, problem := newGrant(v.Table, v.api, application)
-	if problem != "" {
-		v.report(problem)
-	}
-	if grant != nil {
-		v.prepare(grant)
-	}
-	v.grants[application] = grant
-	return grant
+	return true
 }
 
 // newGrant resolves the grant of an application for an API. Without one it

@@ -1,6 +1,7 @@
 package matcher
 
 import (
+	"crypto/sha256"
 	"fmt"
 	"reflect"
 	"strings"
@@ -22,19 +23,37 @@ type scene struct {
 func newScene(t *table.Table) *scene {
 	s := &scene{}
 	s.view = NewView(t, api,
-		func(g *Grant) { s.prepared = append(s.prepared, g.Application) },
+		func(c *Caller) { s.prepared = append(s.prepared, c.Grant.Application) },
 		func(line string) { s.reported = append(s.reported, line) })
 	return s
+}
+
+// meet returns the caller with the key of a digest, as a gateway does.
+func meet(v *View, digest string) *Caller {
+	key := sha256.Sum256([]byte(digest))
+	if caller := Known(v, key); caller != nil {
+		return caller
+	}
+	return Meet(v, key, digest)
+}
+
+// refusal decides on a request.
+func refusal(v *View, digest, method, path, rawPath string) string {
+	caller := meet(v, digest)
+	if caller.Refusal == "" && caller.Filtered && !Allows(caller, method, path, rawPath) {
+		return OperationForbidden
+	}
+	return caller.Refusal
 }
 
 // get decides on GET of a path with the key of a digest. It tells what a test
 // looks at: the refusal, or the App ID and the key's title.
 func (s *scene) get(digest, path string) string {
-	d := Decide(s.view, digest, "GET", path, "")
-	if d.Refusal != "" {
-		return d.Refusal
+	if why := refusal(s.view, digest, "GET", path, ""); why != "" {
+		return why
 	}
-	return d.Grant.AppID + " by " + d.KeyTitle
+	caller := meet(s.view, digest)
+	return caller.Grant.AppID + " by " + caller.KeyTitle
 }
 
 // sharedTable has applications with and without a subscription, and one whose
@@ -154,7 +173,7 @@ func TestRowsThatPointAtNothing(t *testing.T) {
 	}
 }
 
-func TestGrantsAreResolvedOnce(t *testing.T) {
+func TestCallersAreResolvedOnce(t *testing.T) {
 	rows := sharedTable()
 	rows.Keys = map[string][]table.Holder{"a": {{Application: "apps/ann"}}, "b": {{Application: "apps/bob"}}}
 	s := newScene(rows)
@@ -177,9 +196,11 @@ func TestGrantsAreResolvedOnce(t *testing.T) {
 	if len(s.prepared) != 2 {
 		t.Errorf("prepared %q, want apps/ann and apps/bob once each", s.prepared)
 	}
-	first, second := Decide(s.view, "a", "GET", "/", ""), Decide(s.view, "a", "PUT", "/x", "")
-	if first.Grant == nil || first.Grant != second.Grant {
-		t.Errorf("got grants %p and %p for one application, want one", first.Grant, second.Grant)
+	if first, second := meet(s.view, "a"), meet(s.view, "a"); first.Grant == nil || first != second {
+		t.Errorf("got callers %p and %p for one key, want one", first, second)
+	}
+	if n := len(s.view.callers); n != 2 {
+		t.Errorf("the view keeps %d callers, want 2: unknown keys leave no trace", n)
 	}
 }
 
@@ -193,7 +214,7 @@ func TestGrant(t *testing.T) {
 			Quota:     &table.Quota{Limit: 0, Period: "1h", Bucket: quota},
 		}
 	}
-	grant := func() *Grant { return Decide(newScene(rows).view, digest, "GET", "/", "").Grant }
+	grant := func() *Grant { return meet(newScene(rows).view, digest).Grant }
 
 	limit("", "")
 	got := *grant()
@@ -234,9 +255,9 @@ func TestViewsOfOneTable(t *testing.T) {
 	rows.Keys = map[string][]table.Holder{"ann": {{Application: "apps/ann"}}, "other": {{Application: "apps/other"}}}
 	got := map[string]string{}
 	for _, of := range []string{api, "apps/other", "apps/nowhere"} {
-		view := NewView(rows, of, func(*Grant) {}, func(string) {})
+		view := NewView(rows, of, func(*Caller) {}, func(string) {})
 		for _, digest := range []string{"ann", "other"} {
-			got[digest+" "+of] = Decide(view, digest, "GET", "/", "").Refusal
+			got[digest+" "+of] = refusal(view, digest, "GET", "/", "")
 		}
 	}
 	want := map[string]string{

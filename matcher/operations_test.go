@@ -31,11 +31,11 @@ func allowed(t testing.TB, v *View, request string) bool {
 	if err != nil {
 		t.Fatalf("%s: %v", request, err)
 	}
-	d := Decide(v, "k", method, u.Path, u.RawPath)
-	if d.Refusal != "" && d.Refusal != OperationForbidden {
-		t.Fatalf("%s: refused by %s", request, d.Refusal)
+	why := refusal(v, "k", method, u.Path, u.RawPath)
+	if why != "" && why != OperationForbidden {
+		t.Fatalf("%s: refused by %s", request, why)
 	}
-	return d.Refusal == ""
+	return why == ""
 }
 
 func TestOperationFilters(t *testing.T) {
@@ -136,7 +136,7 @@ func TestTricksGainNothing(t *testing.T) {
 		if trick == "/weather%2f" { // Under the prefix, whoever reads it.
 			continue
 		}
-		if d := Decide(v, "k", "GET", u.Path, u.RawPath); d.Refusal != OperationForbidden {
+		if refusal(v, "k", "GET", u.Path, u.RawPath) != OperationForbidden {
 			t.Errorf("%s is allowed", trick)
 		}
 	}
@@ -256,7 +256,7 @@ func FuzzPrefixHolds(f *testing.F) {
 		if err != nil || u.Host != "" || u.Opaque != "" || !strings.HasPrefix(target, "/") {
 			return
 		}
-		if Decide(v, "k", "GET", u.Path, u.RawPath).Refusal != "" {
+		if refusal(v, "k", "GET", u.Path, u.RawPath) != "" {
 			return
 		}
 		encoded, _, _ := strings.Cut(target, "?")

@@ -2,12 +2,16 @@
 // for one more request. It knows rate limits (tokens.go), quotas (window.go) and
 // the counters that requests share (store.go).
 //
-// Time is an argument: microseconds on any clock. A clock that steps back counts
-// as one that stands still, so going back admits nothing that was not admitted
-// before.
+// Time is an argument: nanoseconds on any clock. A clock that steps back admits
+// nothing that was not admitted before.
 //
 // Counters hold what was consumed, never what is left, and no limit is part of a
 // counter's identity: after 6 requests, raising a quota from 5 to 500 leaves 494.
+//
+// The package is written for an interpreter, in which a function call costs as
+// much as a dozen statements, and one more for each of its variables and
+// intermediate results. So what most requests need is straight, and what few of
+// them need is called.
 package quota
 
 // Why a request is refused.
@@ -17,94 +21,103 @@ const (
 )
 
 // Allowance is what requests of one grant may consume, and where it is counted.
-// A nil limit means none, and then its counter is not used.
+// It is never changed, so any number of goroutines may use it.
 type Allowance struct {
-	RateLimit   *RateLimit
-	RateCounter *Counter
+	rateLimit *RateLimit // nil for none
+	rate      *Counter
 
-	Quota        *Quota
-	QuotaCounter *Counter
+	quota  *Quota // nil for none
+	used   *Counter
+	window *window // of used
+
+	// first and second are the counters above, each once, by number: in this
+	// order they are locked. second is nil if there is but one.
+	first, second *Counter
 }
+
+// NewAllowance returns an allowance of a rate limit, a quota or both, either of
+// them nil for none, with the counters of their buckets. One counter may serve
+// both.
+func NewAllowance(rateLimit *RateLimit, rate *Counter, quota *Quota, used *Counter) *Allowance {
+	a := &Allowance{rateLimit: rateLimit, rate: rate, quota: quota, used: used}
+	if quota != nil {
+		a.window = &used.window
+	}
+	switch {
+	case rateLimit == nil:
+		a.first = used
+	case quota == nil || rate == used:
+		a.first = rate
+	case rate.number < used.number:
+		a.first, a.second = rate, used
+	default:
+		a.first, a.second = used, rate
+	}
+	return a
+}
+
+// Nothing is an allowance whose counters were dropped: with it Take decides
+// nothing.
+var Nothing = &Allowance{first: &Counter{dropped: true}}
 
 // Decision says whether a request may pass, and what is left after it.
 type Decision struct {
 	// Refusal is empty for an admitted request.
 	Refusal string
-	// RetryAfter is how long a refused client should wait, in microseconds.
+	// RetryAfter is how long a refused client should wait, in nanoseconds.
 	RetryAfter int64
-	// Rate and Quota are meaningful where the allowance has that limit.
-	Rate, Quota Left
+	// RateLeft and QuotaLeft are the requests that the rate limit and the quota
+	// have room for, and the Resets the times until these grow, in
+	// nanoseconds. Those of a limit that there is not are 0.
+	RateLeft, RateReset   int64
+	QuotaLeft, QuotaReset int64
 	// Dropped says that nothing was decided, because the store had dropped a
 	// counter as unused: fetch the counters again.
 	Dropped bool
-}
-
-// Left is what is left of one limit.
-type Left struct {
-	Requests int64
-	// Reset is the time until Requests grows next, in microseconds.
-	Reset int64
 }
 
 // Take decides on one request at the time now and charges it when it may pass.
 // Both limits are checked before either is charged, so a refused request
 // consumes nothing. Take may be called from any goroutine.
 func Take(a *Allowance, now int64) Decision {
-	lock(a)
-	d := take(a, now)
-	unlock(a)
+	var d Decision
+	first, second := a.first, a.second
+	first.mu.Lock()
+	if second != nil {
+		second.mu.Lock()
+	}
+	if first.dropped || second != nil && second.dropped {
+		d.Dropped = true
+	} else if a.rateLimit != nil && !hasToken(a.rate, a.rateLimit, now) || a.quota != nil && !hasRoom(a.window, a.quota, now) {
+		refuse(a, now, &d)
+	} else {
+		if a.rateLimit != nil {
+			spendToken(a.rate, a.rateLimit, now, &d)
+		}
+		if a.quota != nil {
+			countRequest(a.window, a.quota, now, &d)
+		}
+	}
+	if second != nil {
+		second.mu.Unlock()
+	}
+	first.mu.Unlock()
 	return d
 }
 
-func take(a *Allowance, now int64) Decision {
-	var d Decision
-	rate, quota := a.RateLimit, a.Quota
-	var tokens *Tokens
-	var window *Window
-	if rate != nil {
-		if a.RateCounter.dropped {
-			d.Dropped = true
-			return d
-		}
-		tokens = &a.RateCounter.tokens
-		refill(tokens, rate, now)
-		if tokensLeft(tokens, rate) == 0 {
-			d.Refusal = RateLimited
-			d.RetryAfter = untilToken(tokens, rate)
+// refuse completes the decision to refuse. Of two reasons the one with the
+// longer wait is told.
+func refuse(a *Allowance, now int64, d *Decision) {
+	if a.rateLimit != nil {
+		d.RateLeft, d.RateReset = tokensLeft(a.rate, a.rateLimit, now)
+		if d.RateLeft == 0 {
+			d.Refusal, d.RetryAfter = RateLimited, d.RateReset
 		}
 	}
-	if quota != nil {
-		if a.QuotaCounter.dropped {
-			d.Dropped = true
-			return d
-		}
-		window = &a.QuotaCounter.window
-		expire(window, quota, now)
-		if window.total >= quota.Limit {
-			// Of two refusals the one with the longer wait is told.
-			if wait := untilRoom(window, quota); wait >= d.RetryAfter {
-				d.Refusal = QuotaExceeded
-				d.RetryAfter = wait
-			}
+	if a.quota != nil {
+		d.QuotaLeft, d.QuotaReset = requestsLeft(a.window, a.quota, now)
+		if d.QuotaLeft == 0 && d.QuotaReset >= d.RetryAfter {
+			d.Refusal, d.RetryAfter = QuotaExceeded, d.QuotaReset
 		}
 	}
-
-	admitted := d.Refusal == ""
-	if rate != nil {
-		if admitted {
-			spend(tokens, rate)
-			touch(a.RateCounter, tokens.at+untilFull(tokens, rate))
-		}
-		d.Rate.Requests = tokensLeft(tokens, rate)
-		d.Rate.Reset = untilToken(tokens, rate)
-	}
-	if quota != nil {
-		if admitted {
-			count(window, quota)
-			touch(a.QuotaCounter, window.slots[len(window.slots)-1].end+quota.Period)
-		}
-		d.Quota.Requests = requestsLeft(window, quota)
-		d.Quota.Reset = untilRoom(window, quota)
-	}
-	return d
 }

@@ -4,13 +4,27 @@ import (
 	"math/rand"
 	"sync"
 	"testing"
+	"time"
 )
 
-const second = int64(1_000_000)
+const second = int64(time.Second)
 
 // allowance returns an allowance with counters of its own.
 func allowance(rate *RateLimit, quota *Quota) *Allowance {
-	return &Allowance{RateLimit: rate, RateCounter: &Counter{number: 1}, Quota: quota, QuotaCounter: &Counter{number: 2}}
+	return NewAllowance(rate, &Counter{number: 1}, quota, &Counter{number: 2})
+}
+
+func rateOf(limit, burst, period int64) *RateLimit {
+	return NewRateLimit(limit, burst, time.Duration(period))
+}
+
+func quotaOf(limit, period int64) *Quota {
+	return NewQuota(limit, time.Duration(period))
+}
+
+// edited returns an allowance with the counters of a and other limits.
+func edited(a *Allowance, rate *RateLimit, quota *Quota) *Allowance {
+	return NewAllowance(rate, a.rate, quota, a.used)
 }
 
 func TestTakeTimelines(t *testing.T) {
@@ -28,29 +42,29 @@ func TestTakeTimelines(t *testing.T) {
 		steps []step
 	}{
 		{"no limits", nil, nil, []step{{at: 0}, {at: 0}}},
-		{"a burst, then one token at a time", &RateLimit{Limit: 2, Period: second, Burst: 3}, nil, []step{
+		{"a burst, then one token at a time", rateOf(2, 3, second), nil, []step{
 			{at: 0, rate: 2}, {at: 0, rate: 1}, {at: 0, rate: 0},
 			{at: 0, refusal: RateLimited, retry: second / 2},
 			{at: second/2 - 1, refusal: RateLimited, retry: 1},
 			{at: second / 2, rate: 0},
 			{at: 10 * second, rate: 2},
 		}},
-		{"a limit that does not divide its period", &RateLimit{Limit: 3, Period: second, Burst: 1}, nil, []step{
+		{"a limit that does not divide its period", rateOf(3, 1, second), nil, []step{
 			{at: 0, rate: 0},
-			{at: 333_333, refusal: RateLimited, retry: 1},
-			{at: 333_334, rate: 0},
+			{at: 333_333_333, refusal: RateLimited, retry: 1},
+			{at: 333_333_334, rate: 0},
 		}},
-		{"a clock that steps back stands still", &RateLimit{Limit: 1, Period: second, Burst: 1}, nil, []step{
+		{"a clock that steps back brings no token back", rateOf(1, 1, second), nil, []step{
 			{at: 5 * second, rate: 0},
-			{at: 0, refusal: RateLimited, retry: second},
+			{at: 0, refusal: RateLimited, retry: 6 * second},
 			{at: 5*second + 1, refusal: RateLimited, retry: second - 1},
 			{at: 6 * second, rate: 0},
 		}},
-		{"the largest rate limit", &RateLimit{Limit: 1e9, Period: 3600 * second, Burst: 1e9}, nil, []step{
+		{"the largest rate limit", rateOf(1e9, 1e9, 3600*second), nil, []step{
 			{at: 0, rate: 1e9 - 1},
 			{at: 1 << 52, rate: 1e9 - 1},
 		}},
-		{"a quota gives back a slot at a time", nil, &Quota{Limit: 2, Period: 64}, []step{
+		{"a quota gives back a slot at a time", nil, quotaOf(2, 64), []step{
 			{at: 0, quota: 1}, {at: 10, quota: 0},
 			{at: 10, refusal: QuotaExceeded, retry: 55},
 			{at: 64, refusal: QuotaExceeded, retry: 1},
@@ -58,28 +72,28 @@ func TestTakeTimelines(t *testing.T) {
 			{at: 74, refusal: QuotaExceeded, retry: 1},
 			{at: 75, quota: 0},
 		}},
-		{"a quota whose clock steps back", nil, &Quota{Limit: 1, Period: 64}, []step{
+		{"a quota whose clock steps back", nil, quotaOf(1, 64), []step{
 			{at: 100, quota: 0},
-			{at: 0, refusal: QuotaExceeded, retry: 65},
+			{at: 0, refusal: QuotaExceeded, retry: 165},
 			{at: 164, refusal: QuotaExceeded, retry: 1},
 			{at: 165, quota: 0},
 		}},
-		{"a quota of zero", nil, &Quota{Limit: 0, Period: second}, []step{
+		{"a quota of zero", nil, quotaOf(0, second), []step{
 			{at: 0, refusal: QuotaExceeded, retry: second},
 		}},
-		{"the largest quota", nil, &Quota{Limit: 999_999_999_999_999, Period: 9999 * 3600 * second}, []step{
+		{"the largest quota", nil, quotaOf(999_999_999_999_999, 9999*3600*second), []step{
 			{at: 1 << 52, quota: 999_999_999_999_998},
 		}},
-		{"a refusal by quota spends no token", &RateLimit{Limit: 1, Period: second, Burst: 2}, &Quota{Limit: 1, Period: 10 * second}, []step{
+		{"a refusal by quota spends no token", rateOf(1, 2, second), quotaOf(1, 10*second), []step{
 			{at: 0, rate: 1, quota: 0},
-			{at: 0, refusal: QuotaExceeded, rate: 1, quota: 0, retry: 10*second + 156_250},
+			{at: 0, refusal: QuotaExceeded, rate: 1, quota: 0, retry: 10*second + 156_250_000},
 		}},
-		{"a refusal by rate spends no quota", &RateLimit{Limit: 1, Period: second, Burst: 1}, &Quota{Limit: 9, Period: second}, []step{
+		{"a refusal by rate spends no quota", rateOf(1, 1, second), quotaOf(9, second), []step{
 			{at: 0, rate: 0, quota: 8},
 			{at: 0, refusal: RateLimited, rate: 0, quota: 8, retry: second},
 			{at: second, rate: 0, quota: 7},
 		}},
-		{"of two refusals the longer", &RateLimit{Limit: 1, Period: second, Burst: 1}, &Quota{Limit: 1, Period: 64 * second}, []step{
+		{"of two refusals the longer", rateOf(1, 1, second), quotaOf(1, 64*second), []step{
 			{at: 0},
 			{at: 0, refusal: QuotaExceeded, retry: 65 * second},
 		}},
@@ -87,7 +101,7 @@ func TestTakeTimelines(t *testing.T) {
 		a := allowance(test.rate, test.quota)
 		for i, want := range test.steps {
 			d := Take(a, want.at)
-			got := step{want.at, d.Refusal, d.Rate.Requests, d.Quota.Requests, d.RetryAfter}
+			got := step{want.at, d.Refusal, d.RateLeft, d.QuotaLeft, d.RetryAfter}
 			if got != want {
 				t.Errorf("%s, step %d: got %+v, want %+v", test.name, i, got, want)
 			}
@@ -96,12 +110,12 @@ func TestTakeTimelines(t *testing.T) {
 }
 
 func TestReset(t *testing.T) {
-	a := allowance(&RateLimit{Limit: 10, Period: second, Burst: 10}, &Quota{Limit: 1000, Period: 64 * second})
+	a := allowance(rateOf(10, 10, second), quotaOf(1000, 64*second))
 	d := Take(a, 0)
-	if got, want := d.Rate.Reset, second/10; got != want {
+	if got, want := d.RateReset, second/10; got != want {
 		t.Errorf("rate limit: next token after %d, want %d", got, want)
 	}
-	if got, want := d.Quota.Reset, 65*second; got != want {
+	if got, want := d.QuotaReset, 65*second; got != want {
 		t.Errorf("quota: next room after %d, want %d", got, want)
 	}
 }
@@ -137,14 +151,15 @@ func admissions(t *testing.T, random *rand.Rand, a *Allowance, stride int64, ste
 func TestRateLimitNeverExceedsBurstPlusRate(t *testing.T) {
 	for seed := int64(0); seed < 15; seed++ {
 		random := rand.New(rand.NewSource(seed))
-		limit := &RateLimit{Limit: 1 + random.Int63n(50), Period: second * (1 + random.Int63n(60)), Burst: 1 + random.Int63n(30)}
-		admitted := admissions(t, random, allowance(limit, nil), limit.Period/limit.Limit, 300)
+		limit, burst, period := 1+random.Int63n(50), 1+random.Int63n(30), second*(1+random.Int63n(60))
+		admitted := admissions(t, random, allowance(rateOf(limit, burst, period), nil), period/limit, 300)
 		for i := range admitted {
 			for j := i; j < len(admitted); j++ {
 				// j-i+1 ≤ burst + limit × t ÷ period, in whole numbers.
-				excess := int64(j-i+1) - limit.Burst
-				if excess*limit.Period > limit.Limit*(admitted[j]-admitted[i]) {
-					t.Fatalf("seed %d, %+v: %d requests from %d to %d", seed, *limit, j-i+1, admitted[i], admitted[j])
+				excess := int64(j-i+1) - burst
+				if excess*period > limit*(admitted[j]-admitted[i]) {
+					t.Fatalf("seed %d: limit %d, period %d, burst %d: %d requests from %d to %d",
+						seed, limit, period, burst, j-i+1, admitted[i], admitted[j])
 				}
 			}
 		}
@@ -153,22 +168,22 @@ func TestRateLimitNeverExceedsBurstPlusRate(t *testing.T) {
 
 func TestRateLimitGivesAllThatItMay(t *testing.T) {
 	// A reference that shares nothing with the code: tokens in parts of
-	// 1/Period, refilled by stepping the clock.
-	limit := &RateLimit{Limit: 7, Period: 13, Burst: 4}
-	a := allowance(limit, nil)
+	// 1/period, refilled by stepping the clock.
+	const limit, burst, period = 5, 4, 35
+	a := allowance(rateOf(limit, burst, period), nil)
 	random := rand.New(rand.NewSource(1))
-	parts, full := limit.Burst*limit.Period, limit.Burst*limit.Period
+	parts, full := burst*period, burst*period
 	for now := int64(0); now < 3000; now++ {
 		if random.Intn(3) != 0 {
-			want := parts >= limit.Period
+			want := parts >= period
 			if got := Take(a, now).Refusal == ""; got != want {
 				t.Fatalf("at %d with %d of %d parts: admitted %t, want %t", now, parts, full, got, want)
 			}
 			if want {
-				parts -= limit.Period
+				parts -= period
 			}
 		}
-		if parts += limit.Limit; parts > full {
+		if parts += limit; parts > full {
 			parts = full
 		}
 	}
@@ -177,7 +192,7 @@ func TestRateLimitGivesAllThatItMay(t *testing.T) {
 func TestQuotaHoldsInAnyWindow(t *testing.T) {
 	for seed := int64(0); seed < 15; seed++ {
 		random := rand.New(rand.NewSource(seed))
-		quota := &Quota{Limit: 1 + random.Int63n(40), Period: second * (1 + random.Int63n(9999))}
+		quota := quotaOf(1+random.Int63n(40), second*(1+random.Int63n(9999)))
 		admitted := admissions(t, random, allowance(nil, quota), quota.Period/quota.Limit, 400)
 		for i := int(quota.Limit); i < len(admitted); i++ {
 			if spread := admitted[i] - admitted[i-int(quota.Limit)]; spread < quota.Period {
@@ -190,7 +205,7 @@ func TestQuotaHoldsInAnyWindow(t *testing.T) {
 func TestQuotaGivesBackInTime(t *testing.T) {
 	for seed := int64(0); seed < 10; seed++ {
 		random := rand.New(rand.NewSource(seed))
-		quota := &Quota{Limit: 1 + random.Int63n(20), Period: second * (1 + random.Int63n(100))}
+		quota := quotaOf(1+random.Int63n(20), second*(1+random.Int63n(100)))
 		a := allowance(nil, quota)
 		late := quota.Period / 50
 		var now int64
@@ -224,31 +239,31 @@ func TestQuotaGivesBackInTime(t *testing.T) {
 }
 
 func TestConsumptionSurvivesEdits(t *testing.T) {
-	a := allowance(nil, &Quota{Limit: 5, Period: 3600 * second})
+	a := allowance(nil, quotaOf(5, 3600*second))
 	for i := 0; i < 5; i++ {
 		Take(a, 0)
 	}
 	if d := Take(a, 0); d.Refusal != QuotaExceeded {
 		t.Fatalf("sixth of five: got %+v, want a refusal", d)
 	}
-	a.Quota = &Quota{Limit: 500, Period: 3600 * second}
-	if d := Take(a, 0); d.Quota.Requests != 494 {
-		t.Errorf("quota raised to 500: %d left after 6 requests, want 494", d.Quota.Requests)
+	a = edited(a, nil, quotaOf(500, 3600*second))
+	if d := Take(a, 0); d.QuotaLeft != 494 {
+		t.Errorf("quota raised to 500: %d left after 6 requests, want 494", d.QuotaLeft)
 	}
-	a.Quota = &Quota{Limit: 3, Period: 3600 * second}
-	if d := Take(a, 0); d.Refusal != QuotaExceeded || d.Quota.Requests != 0 {
+	a = edited(a, nil, quotaOf(3, 3600*second))
+	if d := Take(a, 0); d.Refusal != QuotaExceeded || d.QuotaLeft != 0 {
 		t.Errorf("quota lowered to 3: got %+v, want a refusal", d)
 	}
 
-	a = allowance(&RateLimit{Limit: 10, Period: second, Burst: 10}, nil)
+	a = allowance(rateOf(10, 10, second), nil)
 	for i := 0; i < 7; i++ {
 		Take(a, 0)
 	}
-	a.RateLimit = &RateLimit{Limit: 60, Period: 60 * second, Burst: 60}
-	if d := Take(a, 0); d.Rate.Requests != 52 {
-		t.Errorf("rate limit raised to 60 a minute: %d left after 8 requests, want 52", d.Rate.Requests)
+	a = edited(a, rateOf(60, 60, 60*second), nil)
+	if d := Take(a, 0); d.RateLeft != 52 {
+		t.Errorf("rate limit raised to 60 a minute: %d left after 8 requests, want 52", d.RateLeft)
 	}
-	a.RateLimit = &RateLimit{Limit: 5, Period: 3600 * second, Burst: 5}
+	a = edited(a, rateOf(5, 5, 3600*second), nil)
 	if d := Take(a, 0); d.Refusal != RateLimited || d.RetryAfter != 4*720*second {
 		t.Errorf("rate limit lowered to 5 an hour with 8 spent: got %+v, want a refusal for 48 minutes", d)
 	}
@@ -259,15 +274,16 @@ func TestWindowIsBounded(t *testing.T) {
 	counter := &Counter{}
 	var now, sum int64
 	for i := 0; i < 20_000; i++ {
-		quota := &Quota{Limit: 1 << 40, Period: second << uint(random.Intn(20))}
-		a := &Allowance{Quota: quota, QuotaCounter: counter}
+		quota := quotaOf(1<<40, second<<uint(random.Intn(20)))
+		a := NewAllowance(nil, nil, quota, counter)
 		now += random.Int63n(second)
 		Take(a, now)
-		if len(counter.window.slots) > maxSlots {
-			t.Fatalf("after %d requests: %d slots, want at most %d", i+1, len(counter.window.slots), maxSlots)
+		if slots := len(counter.window.closed) + 1; slots > maxSlots {
+			t.Fatalf("after %d requests: %d slots, want at most %d", i+1, slots, maxSlots)
 		}
 	}
-	for _, s := range counter.window.slots {
+	sum = counter.window.open
+	for _, s := range counter.window.closed {
 		sum += s.count
 	}
 	if sum != counter.window.total {
@@ -279,10 +295,10 @@ func TestTakeFromManyGoroutines(t *testing.T) {
 	// Two grants with the same two counters in opposite roles: only a fixed
 	// order of locking keeps them from waiting for each other for ever.
 	one, other := &Counter{number: 1}, &Counter{number: 2}
-	limit, quota := &RateLimit{Limit: 1, Period: 3600 * second, Burst: 100}, &Quota{Limit: 100, Period: 3600 * second}
+	limit, quota := rateOf(1, 100, 3600*second), quotaOf(100, 3600*second)
 	grants := []*Allowance{
-		{RateLimit: limit, RateCounter: one, Quota: quota, QuotaCounter: other},
-		{RateLimit: limit, RateCounter: other, Quota: quota, QuotaCounter: one},
+		NewAllowance(limit, one, quota, other),
+		NewAllowance(limit, other, quota, one),
 	}
 	var wait sync.WaitGroup
 	admitted := make([]int, 8)
@@ -307,20 +323,17 @@ func TestTakeFromManyGoroutines(t *testing.T) {
 		t.Errorf("got %d admitted, want 100 for each of two counters at most", total)
 	}
 	for _, c := range []*Counter{one, other} {
-		if c.window.total+c.tokens.spent/limit.Period != int64(total) {
-			t.Errorf("a counter lost requests: %d in its window, %d tokens, %d admitted", c.window.total, c.tokens.spent/limit.Period, total)
+		if tokens := c.fullAt / limit.interval; c.window.total+tokens != int64(total) {
+			t.Errorf("a counter lost requests: %d in its window, %d tokens, %d admitted", c.window.total, tokens, total)
 		}
 	}
 }
 
 func TestOneCounterForBothLimits(t *testing.T) {
 	c := &Counter{number: 1}
-	a := &Allowance{
-		RateLimit: &RateLimit{Limit: 5, Period: second, Burst: 5}, RateCounter: c,
-		Quota: &Quota{Limit: 9, Period: second}, QuotaCounter: c,
-	}
+	a := NewAllowance(rateOf(5, 5, second), c, quotaOf(9, second), c)
 	d := Take(a, 0)
-	if d.Rate.Requests != 4 || d.Quota.Requests != 8 {
+	if d.RateLeft != 4 || d.QuotaLeft != 8 {
 		t.Errorf("got %+v, want 4 and 8 left", d)
 	}
 }
@@ -337,10 +350,10 @@ func TestStoreSharesCounters(t *testing.T) {
 
 func TestStoreDropsOnlyIdleCounters(t *testing.T) {
 	s := NewStore(3)
-	quota := &Quota{Limit: 5, Period: 64 * second}
+	quota := quotaOf(5, 64*second)
 	busy := s.Get("busy", 0)
 	idle := s.Get("idle", 0)
-	Take(&Allowance{Quota: quota, QuotaCounter: busy}, 0)
+	Take(NewAllowance(nil, nil, quota, busy), 0)
 	s.Get("third", 0)
 	if c := s.Get("fourth", second-1); c != nil {
 		t.Fatal("a full store with nothing idle made room")
@@ -351,11 +364,11 @@ func TestStoreDropsOnlyIdleCounters(t *testing.T) {
 	if s.Get("busy", second) != busy {
 		t.Error("a counter in use was dropped")
 	}
-	if d := Take(&Allowance{Quota: quota, QuotaCounter: idle}, second); !d.Dropped {
+	if d := Take(NewAllowance(nil, nil, quota, idle), second); !d.Dropped {
 		t.Errorf("take from a dropped counter: got %+v, want Dropped", d)
 	}
-	rate := &RateLimit{Limit: 1, Period: second, Burst: 1}
-	if d := Take(&Allowance{RateLimit: rate, RateCounter: idle}, second); !d.Dropped {
+	rate := rateOf(1, 1, second)
+	if d := Take(NewAllowance(rate, idle, nil, nil), second); !d.Dropped {
 		t.Errorf("take from a dropped counter: got %+v, want Dropped", d)
 	}
 	// Its only request leaves the window after 65 seconds, not earlier.
@@ -367,14 +380,14 @@ func TestStoreDropsOnlyIdleCounters(t *testing.T) {
 
 func TestStoreStaysSmall(t *testing.T) {
 	s := NewStore(1000)
-	rate := &RateLimit{Limit: 1, Period: second, Burst: 1}
+	rate := rateOf(1, 1, second)
 	for i := int64(0); i < 3000; i++ {
 		now := i * second / 10
 		c := s.Get(string(rune('a'+i%26))+string(rune('A'+i/26)), now)
 		if c == nil {
 			t.Fatalf("no room for bucket %d though those older than a second are idle", i)
 		}
-		Take(&Allowance{RateLimit: rate, RateCounter: c}, now)
+		Take(NewAllowance(rate, c, nil, nil), now)
 	}
 	// Each counter is idle a second after its use: about ten are not.
 	if n := s.Len(); n > 100 {
@@ -383,28 +396,28 @@ func TestStoreStaysSmall(t *testing.T) {
 }
 
 func FuzzTake(f *testing.F) {
-	f.Add(int64(10), int64(1_000_000), int64(10), int64(1000), int64(60_000_000), []byte{1, 200, 3, 0, 0, 0, 255})
+	f.Add(int64(10), int64(time.Second), int64(10), int64(1000), int64(time.Minute), []byte{1, 200, 3, 0, 0, 0, 255})
 	f.Fuzz(func(t *testing.T, limit, period, burst, quotaLimit, quotaPeriod int64, strides []byte) {
 		within := func(n, low, high int64) int64 { return low + int64(uint64(n)%uint64(high-low+1)) }
-		rate := &RateLimit{Limit: within(limit, 1, 1e9), Period: within(period, 1e6, 3.6e9), Burst: within(burst, 1, 1e9)}
-		quota := &Quota{Limit: within(quotaLimit, 0, 999_999_999_999_999), Period: within(quotaPeriod, 1e6, 9999*3600*1e6)}
-		a := allowance(rate, quota)
+		limit, burst, quotaLimit = within(limit, 1, 1e9), within(burst, 1, 1e9), within(quotaLimit, 0, 999_999_999_999_999)
+		rate := rateOf(limit, burst, within(period, second, 3600*second))
+		a := allowance(rate, quotaOf(quotaLimit, within(quotaPeriod, second, 9999*3600*second)))
 		var now int64
 		for _, stride := range strides {
-			now += (int64(stride) - 50) * 300_000
+			now += (int64(stride) - 50) * second / 3
 			d := Take(a, now)
-			if d.Rate.Requests < 0 || d.Rate.Requests > rate.Burst || d.Quota.Requests < 0 || d.Quota.Requests > quota.Limit {
-				t.Fatalf("%+v %+v at %d: %+v", *rate, *quota, now, d)
+			if d.RateLeft < 0 || d.RateLeft > burst || d.QuotaLeft < 0 || d.QuotaLeft > quotaLimit {
+				t.Fatalf("%+v at %d: %+v", *a, now, d)
 			}
-			if (d.Refusal == "") != (d.RetryAfter == 0) || d.Rate.Reset < 0 || d.Quota.Reset < 0 {
-				t.Fatalf("%+v %+v at %d: %+v", *rate, *quota, now, d)
+			if (d.Refusal == "") != (d.RetryAfter == 0) || d.RateReset < 0 || d.QuotaReset < 0 {
+				t.Fatalf("%+v at %d: %+v", *a, now, d)
 			}
 		}
 	})
 }
 
 func BenchmarkTake(b *testing.B) {
-	a := allowance(&RateLimit{Limit: 1e6, Period: second, Burst: 1e6}, &Quota{Limit: 1e12, Period: 3600 * second})
+	a := allowance(rateOf(1e6, 1e6, second), quotaOf(1e12, 3600*second))
 	for i := 0; i < b.N; i++ {
 		Take(a, int64(i))
 	}

@@ -1,62 +1,32 @@
 package quota
 
-import "sync"
+import (
+	"sync"
+	"time"
+)
 
 // Counter is what one bucket has consumed. Its state is reached through Take.
 type Counter struct {
 	// number orders counters, so that two are always locked in one order.
 	number int64
 
-	mu     sync.Mutex
-	tokens Tokens
-	window Window
-	// idleAt is when the counter becomes equal to a new one.
-	idleAt int64
+	mu sync.Mutex
+	// fullAt is when the token bucket will be full again, and interval the one
+	// of the rate limit that this is measured by.
+	fullAt, interval int64
+	window           window
+	// keepUntil protects a new counter that was not used yet.
+	keepUntil int64
 	// dropped says that the store no longer knows this counter.
 	dropped bool
 }
 
-// touch notes that c is not idle before the time at.
-func touch(c *Counter, at int64) {
-	if at > c.idleAt {
-		c.idleAt = at
+// idle reports whether c equals a new counter at the time now.
+func idle(c *Counter, now int64) bool {
+	if c.fullAt > now {
+		return false
 	}
-}
-
-// lock locks the counters of a, which may be one or none.
-func lock(a *Allowance) {
-	first, second := inOrder(a)
-	if first != nil {
-		first.mu.Lock()
-	}
-	if second != nil {
-		second.mu.Lock()
-	}
-}
-
-func unlock(a *Allowance) {
-	first, second := inOrder(a)
-	if second != nil {
-		second.mu.Unlock()
-	}
-	if first != nil {
-		first.mu.Unlock()
-	}
-}
-
-// inOrder returns the counters that a uses, each once, by number.
-func inOrder(a *Allowance) (first, second *Counter) {
-	if a.RateLimit != nil {
-		first = a.RateCounter
-	}
-	if a.Quota == nil || a.QuotaCounter == first {
-		return first, nil
-	}
-	second = a.QuotaCounter
-	if first == nil || first.number > second.number {
-		first, second = second, first
-	}
-	return first, second
+	return c.window.total == 0 || c.window.end+c.window.period <= now
 }
 
 // Store holds the counters of all buckets, at most max of them. Any number of
@@ -85,8 +55,8 @@ const (
 	looksFull  = 256
 )
 
-// keepUnused is how long a new counter waits for its first use, in microseconds.
-const keepUnused = 1_000_000
+// keepUnused is how long a new counter waits for its first use.
+const keepUnused = int64(time.Second)
 
 // Get returns the counter of bucket, a new one if there is none yet. It returns
 // nil if the store is full of counters that are not idle: then nothing can be
@@ -106,7 +76,7 @@ func (s *Store) Get(bucket string, now int64) *Counter {
 		return nil
 	}
 	s.made++
-	c := &Counter{number: s.made, idleAt: now + keepUnused}
+	c := &Counter{number: s.made, keepUntil: now + keepUnused}
 	s.counters[bucket] = c
 	return c
 }
@@ -120,7 +90,7 @@ func (s *Store) dropIdleLocked(looks int, now int64) {
 		}
 		looks--
 		c.mu.Lock()
-		if c.idleAt <= now {
+		if c.keepUntil <= now && idle(c, now) {
 			c.dropped = true
 			delete(s.counters, bucket)
 		}

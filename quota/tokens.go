@@ -1,86 +1,90 @@
 package quota
 
-import "math/bits"
+import (
+	"math/bits"
+	"time"
+)
 
-// RateLimit is a token bucket that gains Limit tokens each Period and holds at
-// most Burst. Limit and Burst are 1 to 1e9, Period 1 to 3.6e9 microseconds (an
-// hour): within these bounds no product below leaves 63 bits.
-type RateLimit struct {
-	Limit  int64
-	Period int64
-	Burst  int64
-}
-
-// Tokens is the state of a token bucket; the zero value is a full one.
+// RateLimit is a token bucket that is refilled at limit tokens each period and
+// holds at most burst of them.
 //
-// A token is divided into Period parts, of which each microsecond brings back
-// Limit. So all arithmetic is on whole numbers and exact: in any time t no more
-// than Burst + Limit × t ÷ Period tokens are spent.
-type Tokens struct {
-	// spent is what the bucket lacks of being full, in parts.
-	spent int64
-	// period is the Period that spent is measured by.
-	period int64
-	// at is the latest time seen.
-	at int64
+// It is kept by the generic cell rate algorithm, in which the state of a bucket
+// is one number: the time at which it will be full again. A token costs an
+// interval, the period divided by the limit and rounded up to a nanosecond, so
+// that in any time t no more than burst + limit × t ÷ period tokens are spent.
+type RateLimit struct {
+	interval int64 // nanoseconds in which one token comes back
+	depth    int64 // burst intervals: what fills an empty bucket
+	room     int64 // the largest backlog with which there still is a token
 }
 
-// refill brings t forward to now.
-func refill(t *Tokens, l *RateLimit, now int64) {
-	if t.period != l.Period {
-		t.spent = rescale(t.spent, t.period, l.Period)
-		t.period = l.Period
-	}
-	if now <= t.at {
-		return
-	}
-	elapsed := now - t.at
-	t.at = now
-	if t.spent/l.Limit < elapsed {
-		t.spent = 0
-		return
-	}
-	t.spent -= elapsed * l.Limit
+// maxDepth bounds a bucket so that no sum of times overflows. It is 73 years.
+const maxDepth = 1 << 61
+
+// NewRateLimit returns a rate limit. Limit and burst must be 1 or more, and
+// period positive.
+func NewRateLimit(limit, burst int64, period time.Duration) *RateLimit {
+	l := &RateLimit{interval: (int64(period) + limit - 1) / limit}
+	l.depth = scale(burst, l.interval, 1)
+	l.room = l.depth - l.interval
+	return l
 }
 
-// rescale converts parts of one period into parts of another, rounded up.
-func rescale(spent, from, to int64) int64 {
-	if spent == 0 {
-		return 0
+// hasToken reports whether the bucket of c holds a token.
+func hasToken(c *Counter, l *RateLimit, now int64) bool {
+	if c.interval != l.interval {
+		remeasure(c, l, now)
 	}
-	hi, lo := bits.Mul64(uint64(spent), uint64(to))
-	scaled, rest := bits.Div64(hi, lo, uint64(from))
+	return c.fullAt-now <= l.room
+}
+
+// spendToken takes a token, of which there must be one.
+func spendToken(c *Counter, l *RateLimit, now int64, d *Decision) {
+	if c.fullAt < now {
+		c.fullAt = now
+	}
+	c.fullAt += l.interval
+	room := l.depth - (c.fullAt - now)
+	d.RateLeft = room / l.interval
+	d.RateReset = l.interval - room%l.interval
+}
+
+// remeasure makes l the limit that c is measured by, with as many tokens spent
+// as before.
+func remeasure(c *Counter, l *RateLimit, now int64) {
+	if backlog := c.fullAt - now; c.interval == 0 {
+		c.fullAt = now
+	} else if backlog > 0 {
+		c.fullAt = now + scale(backlog, l.interval, c.interval)
+	}
+	c.interval = l.interval
+}
+
+// scale returns a × b ÷ c, rounded up and at most maxDepth.
+func scale(a, b, c int64) int64 {
+	hi, lo := bits.Mul64(uint64(a), uint64(b))
+	if hi >= uint64(c) {
+		return maxDepth
+	}
+	quotient, rest := bits.Div64(hi, lo, uint64(c))
+	if quotient >= maxDepth {
+		return maxDepth
+	}
 	if rest > 0 {
-		scaled++
+		quotient++
 	}
-	return int64(scaled)
+	return int64(quotient)
 }
 
-// tokensLeft returns how many whole tokens t holds.
-func tokensLeft(t *Tokens, l *RateLimit) int64 {
-	parts := l.Burst*l.Period - t.spent
-	if parts < l.Period {
-		return 0
+// tokensLeft returns how many tokens the bucket of c holds, and the time until it
+// holds one more: 0 if it is full.
+func tokensLeft(c *Counter, l *RateLimit, now int64) (left, reset int64) {
+	backlog := c.fullAt - now
+	if backlog <= 0 {
+		return l.depth / l.interval, 0
 	}
-	return parts / l.Period
-}
-
-// spend takes one token; there must be one.
-func spend(t *Tokens, l *RateLimit) {
-	t.spent += l.Period
-}
-
-// untilToken returns the time until t holds one more whole token, or 0 for a
-// full bucket.
-func untilToken(t *Tokens, l *RateLimit) int64 {
-	lacking := t.spent - (l.Burst-1-tokensLeft(t, l))*l.Period
-	if lacking <= 0 || t.spent == 0 {
-		return 0
+	if backlog <= l.depth {
+		left = (l.depth - backlog) / l.interval
 	}
-	return (lacking + l.Limit - 1) / l.Limit
-}
-
-// untilFull returns the time until t is full again.
-func untilFull(t *Tokens, l *RateLimit) int64 {
-	return (t.spent + l.Limit - 1) / l.Limit
+	return left, backlog - l.depth + (left+1)*l.interval
 }

@@ -1,29 +1,45 @@
 package quota
 
-// Quota admits at most Limit requests in any window of Period microseconds.
-// Limit 0 denies every request.
+import (
+	"math"
+	"time"
+)
+
+// Quota admits at most Limit requests in any window of Period nanoseconds. Limit
+// 0 denies every request.
 type Quota struct {
 	Limit  int64
 	Period int64
+
+	width int64 // of a slot
 }
 
 // A window is kept in slots of a 64th of the period. A slot is counted until the
-// last request that can be in it has left the window, so the first gets its
-// capacity back late by at most that 64th, and no request gets it back early.
+// last request that can be in it has left the window. So no request gives its
+// capacity back early, and the first of a slot gives it back late by a 64th of
+// the period.
 const slotsPerPeriod = 64
 
 // maxSlots bounds a window's memory. With one period a window has 65 slots; the
 // rest is room for those left over from another period.
 const maxSlots = 2 * slotsPerPeriod
 
-// Window is the state of a quota; the zero value is an unused one.
-type Window struct {
-	// slots are in order of time, and none is empty.
-	slots []slot
-	// total is the sum over slots.
+// NewQuota returns a quota. Limit must not be negative, and period positive.
+func NewQuota(limit int64, period time.Duration) *Quota {
+	return &Quota{Limit: limit, Period: int64(period), width: (int64(period) + slotsPerPeriod - 1) / slotsPerPeriod}
+}
+
+// window is what a counter has consumed of a quota; the zero value is nothing.
+type window struct {
+	// total is the sum over all slots.
 	total int64
-	// at is the latest time seen.
-	at int64
+	// open is the count of the newest slot, and end is when that one closes.
+	open, end int64
+	// closed holds the older slots in order of time. None is empty.
+	closed []slot
+	// expiry is when the oldest slot leaves the window, by the period that
+	// the window was last measured by.
+	expiry, period int64
 }
 
 // slot counts the requests that were admitted before end and not before the end
@@ -33,63 +49,88 @@ type slot struct {
 	count int64
 }
 
-// expire brings w forward to now.
-func expire(w *Window, q *Quota, now int64) {
-	if now > w.at {
-		w.at = now
+// hasRoom reports whether w has room for one more request.
+func hasRoom(w *window, q *Quota, now int64) bool {
+	if now >= w.expiry || w.period != q.Period {
+		expire(w, q, now)
 	}
+	return w.total < q.Limit
+}
+
+// countRequest counts a request, for which there must be room.
+func countRequest(w *window, q *Quota, now int64, d *Decision) {
+	if now >= w.end {
+		openSlot(w, q, now)
+	}
+	w.open++
+	w.total++
+	d.QuotaLeft = q.Limit - w.total
+	d.QuotaReset = w.expiry - now
+}
+
+// expire takes out the slots that have left the window, and makes q the quota
+// that it is measured by.
+func expire(w *window, q *Quota, now int64) {
 	left := 0
-	for left < len(w.slots) && w.slots[left].end+q.Period <= w.at {
-		w.total -= w.slots[left].count
+	for left < len(w.closed) && w.closed[left].end+q.Period <= now {
+		w.total -= w.closed[left].count
 		left++
 	}
-	if left > 0 {
-		w.slots = w.slots[:copy(w.slots, w.slots[left:])]
+	w.closed = w.closed[:copy(w.closed, w.closed[left:])]
+	if w.open > 0 && w.end+q.Period <= now {
+		w.total -= w.open
+		w.open = 0
+	}
+	w.period = q.Period
+	switch {
+	case len(w.closed) > 0:
+		w.expiry = w.closed[0].end + q.Period
+	case w.open > 0:
+		w.expiry = w.end + q.Period
+	default:
+		w.end, w.expiry = math.MinInt64, math.MaxInt64
 	}
 }
 
-// count adds one request to w at the latest time seen.
-func count(w *Window, q *Quota) {
-	w.total++
-	last := len(w.slots) - 1
-	if last >= 0 && w.at < w.slots[last].end {
-		w.slots[last].count++
-		return
+// openSlot closes the newest slot and opens one that begins now.
+func openSlot(w *window, q *Quota, now int64) {
+	if w.open > 0 {
+		if len(w.closed) == maxSlots-1 {
+			// Left over from shorter periods: as one slot, the oldest two
+			// are given back late rather than early.
+			w.closed[1].count += w.closed[0].count
+			w.closed = w.closed[:copy(w.closed, w.closed[1:])]
+			w.expiry = w.closed[0].end + q.Period
+		}
+		w.closed = append(w.closed, slot{end: w.end, count: w.open})
 	}
-	if len(w.slots) == maxSlots {
-		// Left over from shorter periods: as one slot, the oldest two are
-		// given back late rather than early.
-		w.slots[1].count += w.slots[0].count
-		w.slots = w.slots[:copy(w.slots, w.slots[1:])]
+	w.open, w.end = 0, now+q.width
+	if len(w.closed) == 0 {
+		w.expiry = w.end + q.Period
 	}
-	width := (q.Period + slotsPerPeriod - 1) / slotsPerPeriod
-	w.slots = append(w.slots, slot{end: w.at + width, count: 1})
 }
 
-// requestsLeft returns how many requests w has room for.
-func requestsLeft(w *Window, q *Quota) int64 {
-	if w.total >= q.Limit {
-		return 0
-	}
-	return q.Limit - w.total
-}
-
-// untilRoom returns the time until requestsLeft grows next: 0 for an unused
-// quota, and a whole period where no time helps because the limit is 0.
-func untilRoom(w *Window, q *Quota) int64 {
+// requestsLeft returns how many requests w has room for, and the time until it
+// has room for more: a whole period where no time helps because the limit is 0.
+func requestsLeft(w *window, q *Quota, now int64) (left, reset int64) {
 	if q.Limit == 0 {
-		return q.Period
+		return 0, q.Period
 	}
 	goal := w.total
-	if goal > q.Limit {
+	if w.total < q.Limit {
+		left = q.Limit - w.total
+	} else {
 		goal = q.Limit
 	}
 	total := w.total
-	for i := range w.slots {
-		total -= w.slots[i].count
+	for i := range w.closed {
+		total -= w.closed[i].count
 		if total < goal {
-			return w.slots[i].end + q.Period - w.at
+			return left, w.closed[i].end + q.Period - now
 		}
 	}
-	return 0
+	if w.open > 0 {
+		return left, w.end + q.Period - now
+	}
+	return left, 0
 }
