@@ -175,13 +175,13 @@ func TestFollowNeverHalf(t *testing.T) {
 func TestFollowRechecks(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := follow(t, map[string]string{"a.yaml": planNamed("a")})
-		reads := 0
-		hook := func() { reads++ }
+		var reads atomic.Int32
+		hook := func() { reads.Add(1) }
 		f.onWatch.Store(&hook)
 		time.Sleep(time.Hour)
 		synctest.Wait()
-		if reads != 0 {
-			t.Errorf("read %d times without a change, want 0", reads)
+		if got := reads.Load(); got != 0 {
+			t.Errorf("read %d times without a change, want 0", got)
 		}
 		f.write("b.yaml", planNamed("b"))
 		time.Sleep(31 * time.Second)
