@@ -179,7 +179,7 @@ func TestConfigDefaults(t *testing.T) {
 	}); got != want {
 		t.Errorf("got sync %+v, want %+v", got, want)
 	}
-	if got, want := s.keySource, (keySource{header: "Authorization", scheme: "Bearer", query: "api_key"}); got != want {
+	if got, want := s.keySource, (keySource{header: "Authorization", scheme: "Bearer", prefix: "Bearer ", query: "api_key"}); got != want {
 		t.Errorf("got key source %+v, want %+v", got, want)
 	}
 	if got, want := s.identity, (identityNames{"X-App-Id", "X-Subscription", "X-Api-Plan", "X-Api-Key-Title"}); got != want {

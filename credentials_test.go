@@ -267,7 +267,7 @@ func FuzzHideQuery(f *testing.F) {
 			return
 		}
 		r := &http.Request{URL: &url.URL{Path: "/p", RawQuery: query}, RequestURI: "/p?" + query, Header: http.Header{}}
-		hideKey(r, &keySource{query: name})
+		hideKey(r, &keySource{query: name}, somewhere)
 		left := r.URL.RawQuery
 		if want := strings.TrimSuffix("/p?"+left, "?"); strings.TrimSuffix(r.RequestURI, "?") != want {
 			t.Errorf("RequestURI is %q beside the query %q", r.RequestURI, left)
@@ -288,7 +288,7 @@ func FuzzHideQuery(f *testing.F) {
 		if got := parametersOf(left, "&;"); strings.Join(got, "&") != strings.Join(want, "&") {
 			t.Errorf("%q without %q is %q, want the parameters %q", query, name, left, want)
 		}
-		if key, verdict := keyInQuery(left, name); verdict != keyAbsent {
+		if key, _ := keyInQuery(left, name); key != "" {
 			t.Errorf("%q without %q still has the key %q", query, name, key)
 		}
 	})

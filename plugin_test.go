@@ -23,14 +23,14 @@ import (
 	"github.com/tollgate-apim/tollgate/table"
 )
 
-// nowhere is an endpoint at which nobody answers.
-const nowhere = "http://127.0.0.1:1"
+// nobody is an endpoint at which nobody answers.
+const nobody = "http://127.0.0.1:1"
 
 // testConfig returns a valid configuration for an API.
 func testConfig(api string) *Config {
 	c := CreateConfig()
 	c.API = api
-	c.Sync.Endpoint = nowhere
+	c.Sync.Endpoint = nobody
 	return c
 }
 
@@ -734,7 +734,7 @@ func FuzzServe(f *testing.F) {
 		if strings.Contains(strings.ToLower(strings.Join(h["Connection"], ",")), "x-app-id") {
 			t.Errorf("Connection still lists an identity header: %q", h["Connection"])
 		}
-		if _, verdict := presentedKey(r.upstream, &keySource{header: "Authorization", scheme: "Bearer", query: "api_key", cookie: "api_key"}); verdict != keyAbsent {
+		if key, _ := presentedKey(r.upstream, &keySource{header: "Authorization", scheme: "Bearer", prefix: "Bearer ", query: "api_key", cookie: "api_key"}); key != "" {
 			t.Errorf("the upstream still gets a key: %q %v", r.upstream.RequestURI, h)
 		}
 	})
