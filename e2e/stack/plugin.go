@@ -23,6 +23,9 @@ func CopyPlugin(dir string, withTests bool, patch Patch) (string, error) {
 		return "", err
 	}
 	to := filepath.Join(dir, "src", filepath.FromSlash(pluginModule))
+	if err := os.RemoveAll(to); err != nil { // Of an earlier start in this folder.
+		return "", err
+	}
 	err = filepath.WalkDir(root, func(path string, entry fs.DirEntry, err error) error {
 		if err != nil {
 			return err
