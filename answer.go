@@ -96,7 +96,8 @@ func newAnswer(s *settings, status int, reason, detail string, header ...headerF
 }
 
 // refuse answers a request in place of the upstream. All refusals end here.
-func refuse(w http.ResponseWriter, r *http.Request, a *answer) {
+func refuse(w http.ResponseWriter, r *http.Request, g *gateway, reason string) {
+	a := g.answers[reason]
 	h := w.Header()
 	for _, field := range a.header {
 		h[field.name] = field.value

@@ -156,11 +156,7 @@ func keyInCookies(r *http.Request, name string) (key string, at place) {
 
 // hideKey takes the key out of all places where it may be. What else stands
 // there goes on to the upstream as it came, to the byte.
-func hideKey(r *http.Request, s *keySource, at place) {
-	if at == inHeader {
-		delete(r.Header, s.header)
-		return
-	}
+func hideKey(r *http.Request, s *keySource) {
 	if s.header != "" {
 		hideInHeader(r.Header, s)
 	}

@@ -267,7 +267,7 @@ func FuzzHideQuery(f *testing.F) {
 			return
 		}
 		r := &http.Request{URL: &url.URL{Path: "/p", RawQuery: query}, RequestURI: "/p?" + query, Header: http.Header{}}
-		hideKey(r, &keySource{query: name}, somewhere)
+		hideKey(r, &keySource{query: name})
 		left := r.URL.RawQuery
 		if want := strings.TrimSuffix("/p?"+left, "?"); strings.TrimSuffix(r.RequestURI, "?") != want {
 			t.Errorf("RequestURI is %q beside the query %q", r.RequestURI, left)

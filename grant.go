@@ -134,7 +134,7 @@ func refuseLimit(w http.ResponseWriter, r *http.Request, g *gateway, p *prepared
 		tellLeft(w.Header(), p, d)
 		w.Header()["Retry-After"] = []string{seconds(d.RetryAfter)}
 	}
-	refuse(w, r, g.answers[d.Refusal])
+	refuse(w, r, g, d.Refusal)
 }
 
 // tellLeft sets the headers that tell a client what is left: the two that

@@ -65,7 +65,7 @@ func New(ctx context.Context, next http.Handler, config *Config, _ string) (http
 func (g *gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	view, _ := g.view.Load().(*matcher.View)
 	if view == nil || g.maxStaleness > 0 && stale(g) {
-		refuse(w, r, g.answers[tableUnavailable])
+		refuse(w, r, g, tableUnavailable)
 		return
 	}
 
@@ -92,7 +92,11 @@ func (g *gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	identify(r.Header, g.identity, p)
 	if g.hideCredentials {
-		hideKey(r, g.keySource, at)
+		if at == inHeader {
+			delete(r.Header, g.keySource.header)
+		} else {
+			hideKey(r, g.keySource)
+		}
 	}
 	g.next.ServeHTTP(w, r)
 }
@@ -109,7 +113,7 @@ func refuseKey(w http.ResponseWriter, r *http.Request, g *gateway, key string) {
 	if key != "" {
 		reason = matcher.KeyInvalid
 	}
-	refuse(w, r, g.answers[reason])
+	refuse(w, r, g, reason)
 }
 
 // refuseCaller refuses a caller that may not call this API, or not in this way.
@@ -118,5 +122,5 @@ func refuseCaller(w http.ResponseWriter, r *http.Request, g *gateway, caller *ma
 	if reason == "" {
 		reason = matcher.OperationForbidden
 	}
-	refuse(w, r, g.answers[reason])
+	refuse(w, r, g, reason)
 }

@@ -14,6 +14,8 @@
 // them need is called.
 package quota
 
+import "time"
+
 // Why a request is refused.
 const (
 	RateLimited   = "rate_limited"
@@ -58,7 +60,13 @@ func NewAllowance(rateLimit *RateLimit, rate *Counter, quota *Quota, used *Count
 
 // Nothing is an allowance whose counters were dropped: with it Take decides
 // nothing.
-var Nothing = &Allowance{first: &Counter{dropped: true}}
+var Nothing = nothing()
+
+func nothing() *Allowance {
+	c := &Counter{}
+	drop(c)
+	return NewAllowance(NewRateLimit(1, 1, time.Second), c, nil, nil)
+}
 
 // Decision says whether a request may pass, and what is left after it.
 type Decision struct {
@@ -81,33 +89,46 @@ type Decision struct {
 // consumes nothing. Take may be called from any goroutine.
 func Take(a *Allowance, now int64) Decision {
 	var d Decision
-	first, second := a.first, a.second
+	first := a.first
 	first.mu.Lock()
-	if second != nil {
-		second.mu.Lock()
-	}
-	if first.dropped || second != nil && second.dropped {
-		d.Dropped = true
-	} else if a.rateLimit != nil && !hasToken(a.rate, a.rateLimit, now) || a.quota != nil && !hasRoom(a.window, a.quota, now) {
-		refuse(a, now, &d)
+	if a.second == nil {
+		take(a, now, &d)
 	} else {
-		if a.rateLimit != nil {
-			spendToken(a.rate, a.rateLimit, now, &d)
-		}
-		if a.quota != nil {
-			countRequest(a.window, a.quota, now, &d)
-		}
-	}
-	if second != nil {
-		second.mu.Unlock()
+		takeLocking(a.second, a, now, &d)
 	}
 	first.mu.Unlock()
 	return d
 }
 
+// takeLocking is take for an allowance with a second counter.
+func takeLocking(second *Counter, a *Allowance, now int64, d *Decision) {
+	second.mu.Lock()
+	take(a, now, d)
+	second.mu.Unlock()
+}
+
+// take is Take with the counters locked.
+func take(a *Allowance, now int64, d *Decision) {
+	limit, quota := a.rateLimit, a.quota
+	if limit != nil && !hasToken(a.rate, limit, now) || quota != nil && !hasRoom(a.window, quota, now) {
+		refuse(a, now, d)
+		return
+	}
+	if limit != nil {
+		spendToken(a.rate, limit, now, d)
+	}
+	if quota != nil {
+		countRequest(a.window, quota, now, d)
+	}
+}
+
 // refuse completes the decision to refuse. Of two reasons the one with the
 // longer wait is told.
 func refuse(a *Allowance, now int64, d *Decision) {
+	if a.first.dropped || a.second != nil && a.second.dropped {
+		d.Dropped = true
+		return
+	}
 	if a.rateLimit != nil {
 		d.RateLeft, d.RateReset = tokensLeft(a.rate, a.rateLimit, now)
 		if d.RateLeft == 0 {

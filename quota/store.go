@@ -1,6 +1,7 @@
 package quota
 
 import (
+	"math"
 	"sync"
 	"time"
 )
@@ -27,6 +28,14 @@ func idle(c *Counter, now int64) bool {
 		return false
 	}
 	return c.window.total == 0 || c.window.end+c.window.period <= now
+}
+
+// drop makes c a counter that refuses everything, so that what looks at it finds
+// out that it was dropped.
+func drop(c *Counter) {
+	c.dropped = true
+	c.fullAt, c.interval = math.MaxInt64, 1
+	c.window.total, c.window.expiry = math.MaxInt64, math.MaxInt64
 }
 
 // Store holds the counters of all buckets, at most max of them. Any number of
@@ -91,7 +100,7 @@ func (s *Store) dropIdleLocked(looks int, now int64) {
 		looks--
 		c.mu.Lock()
 		if c.keepUntil <= now && idle(c, now) {
-			c.dropped = true
+			drop(c)
 			delete(s.counters, bucket)
 		}
 		c.mu.Unlock()
