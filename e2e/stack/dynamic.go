@@ -39,8 +39,21 @@ type Server struct {
 
 // Middleware is one of Traefik's middlewares; only one field may be set.
 type Middleware struct {
-	Plugin      map[string]Config `yaml:"plugin,omitempty"`
-	StripPrefix *StripPrefix      `yaml:"stripPrefix,omitempty"`
+	Plugin      map[string]any `yaml:"plugin,omitempty"`
+	StripPrefix *StripPrefix   `yaml:"stripPrefix,omitempty"`
+	BasicAuth   *BasicAuth     `yaml:"basicAuth,omitempty"`
+	RateLimit   *RateLimit     `yaml:"rateLimit,omitempty"`
+}
+
+// BasicAuth asks for a user of an htpasswd file's lines.
+type BasicAuth struct {
+	Users []string `yaml:"users"`
+}
+
+// RateLimit admits so many requests a second from each address.
+type RateLimit struct {
+	Average int64 `yaml:"average"`
+	Burst   int64 `yaml:"burst"`
 }
 
 // StripPrefix takes a prefix off the path.
@@ -94,7 +107,7 @@ const PluginName = "tollgate"
 
 // Tollgate returns the plugin as a middleware.
 func Tollgate(c Config) Middleware {
-	return Middleware{Plugin: map[string]Config{PluginName: c}}
+	return Middleware{Plugin: map[string]any{PluginName: c}}
 }
 
 // UpstreamService returns a service with one server.

@@ -14,8 +14,8 @@ const (
 	lastPort  = 32000
 )
 
-// freeAddress returns a loopback address that nothing listens on.
-func freeAddress() (string, error) {
+// FreeAddress returns a loopback address that nothing listens on.
+func FreeAddress() (string, error) {
 	for range 100 {
 		port := firstPort + rand.IntN(lastPort-firstPort)
 		address := fmt.Sprintf("127.0.0.1:%d", port)
@@ -31,5 +31,5 @@ func addressOr(address string) (string, error) {
 	if address != "" {
 		return address, nil
 	}
-	return freeAddress()
+	return FreeAddress()
 }

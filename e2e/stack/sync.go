@@ -38,7 +38,7 @@ type SyncProxy struct {
 
 // NewSyncProxy returns a proxy for a control plane's URL that is down.
 func NewSyncProxy(target string) (*SyncProxy, error) {
-	address, err := freeAddress()
+	address, err := FreeAddress()
 	if err != nil {
 		return nil, err
 	}

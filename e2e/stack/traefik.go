@@ -34,6 +34,8 @@ type TraefikOptions struct {
 	Patch Patch
 	// Dynamic are the first dynamic configurations, by name.
 	Dynamic map[string]Dynamic
+	// Static, if set, changes the static configuration before it is written.
+	Static func(static map[string]any)
 }
 
 // Traefik is a running Traefik that has loaded the plugin.
@@ -45,8 +47,9 @@ type Traefik struct {
 	RawAddress string
 	// AccessLog is the file with one JSON object a request.
 	AccessLog string
+	// AdminURL is the base URL of Traefik's own API.
+	AdminURL string
 
-	adminURL   string
 	dynamicDir string
 }
 
@@ -59,11 +62,11 @@ func StartTraefik(ctx context.Context, o TraefikOptions) (*Traefik, error) {
 	if err != nil {
 		return nil, err
 	}
-	raw, err := freeAddress()
+	raw, err := FreeAddress()
 	if err != nil {
 		return nil, err
 	}
-	admin, err := freeAddress()
+	admin, err := FreeAddress()
 	if err != nil {
 		return nil, err
 	}
@@ -71,7 +74,7 @@ func StartTraefik(ctx context.Context, o TraefikOptions) (*Traefik, error) {
 		URL:        "http://" + web,
 		RawAddress: raw,
 		AccessLog:  filepath.Join(o.Dir, "access.log"),
-		adminURL:   "http://" + admin,
+		AdminURL:   "http://" + admin,
 		dynamicDir: filepath.Join(o.Dir, "dynamic"),
 	}
 	if err := os.MkdirAll(t.dynamicDir, 0o750); err != nil {
@@ -82,11 +85,15 @@ func StartTraefik(ctx context.Context, o TraefikOptions) (*Traefik, error) {
 			return nil, err
 		}
 	}
-	static := filepath.Join(o.Dir, "traefik.yml")
-	if err := writeYAML(static, t.static(web, raw, admin)); err != nil {
+	static := t.static(web, raw, admin)
+	if o.Static != nil {
+		o.Static(static)
+	}
+	file := filepath.Join(o.Dir, "traefik.yml")
+	if err := writeYAML(file, static); err != nil {
 		return nil, err
 	}
-	if t.Process, err = start("traefik", o.Dir, o.Binary, "--configFile="+static); err != nil {
+	if t.Process, err = start("traefik", o.Dir, o.Binary, "--configFile="+file); err != nil {
 		return nil, err
 	}
 	if err := t.awaitServing(ctx); err != nil {
@@ -193,7 +200,7 @@ func (t *Traefik) RouterStatus(ctx context.Context, name string) (string, error)
 }
 
 func (t *Traefik) admin(ctx context.Context, path string) ([]byte, error) {
-	body, _, err := get(ctx, t.adminURL+path, nil)
+	body, _, err := get(ctx, t.AdminURL+path, nil)
 	return body, err
 }
 
