@@ -22,14 +22,14 @@ help: ## Show this.
 
 .PHONY: fmt
 fmt: ## Format all Go files.
-	git ls-files --cached --others --exclude-standard '*.go' | grep -v ^vendor/ | xargs gofmt -l -w
+	@git ls-files --cached --others --exclude-standard '*.go' | grep -v ^vendor/ | xargs gofmt -l -w
 
 .PHONY: lint
 lint: $(GOLANGCI_LINT) ## Lint all modules; unformatted files are findings too.
-	for module in $(MODULES); do \
+	@status=0; for module in $(MODULES); do \
 		echo "golangci-lint: $$module"; \
-		(cd $$module && $(GOLANGCI_LINT) run --config $(CURDIR)/.golangci.yml ./...); \
-	done
+		(cd $$module && $(GOLANGCI_LINT) run --config $(CURDIR)/.golangci.yml ./...) || status=1; \
+	done; exit $$status
 
 $(GOLANGCI_LINT):
 	@echo "building golangci-lint $(GOLANGCI_LINT_VERSION), once: a few minutes"
@@ -61,7 +61,7 @@ e2e: traefik ## Test from outside: a real Traefik, the control plane and an upst
 
 .PHONY: e2e-matrix
 e2e-matrix: ## The same with other versions of Traefik, each built once: minutes.
-	for version in $(MATRIX); do \
+	@for version in $(MATRIX); do \
 		echo "Traefik $$version"; \
 		(cd e2e && go run ./cmd/buildtraefik $$version && \
 			TRAEFIK_VERSION=$$version go test -race -count=1 -timeout 20m .); \
@@ -73,7 +73,7 @@ traefik: ## Build Traefik, if it is not there yet.
 
 .PHONY: fuzz
 fuzz: ## Fuzz each target for FUZZTIME (10s).
-	for module in . controlplane; do \
+	@for module in . controlplane; do \
 		cd $(CURDIR)/$$module; \
 		for package in $$(go list ./...); do \
 			for target in $$(go test -list '^Fuzz' $$package | grep ^Fuzz || true); do \

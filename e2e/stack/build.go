@@ -134,7 +134,7 @@ func goBuild(ctx context.Context, dir, binary string, args ...string) error {
 		return err
 	}
 	fresh := fmt.Sprintf("%s.%d", binary, os.Getpid())
-	defer os.Remove(fresh) //nolint:errcheck // Gone already when the build succeeded.
+	defer os.Remove(fresh) // Gone already when the build succeeded.
 	cmd := exec.CommandContext(ctx, "go", append([]string{"build", "-buildvcs=false", "-o", fresh}, args...)...)
 	cmd.Dir = dir
 	if out, err := cmd.CombinedOutput(); err != nil {

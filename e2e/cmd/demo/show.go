@@ -14,8 +14,8 @@ type step struct{ what, command string }
 
 // steps returns the commands for a gateway at the given base URL.
 func steps(url string) []step {
-	call := func(key, rest string) string {
-		return fmt.Sprintf("curl -i -H 'Authorization: Bearer %s' %s%s", key, url, rest)
+	call := func(key string) string {
+		return fmt.Sprintf("curl -i -H 'Authorization: Bearer %s' %s/weather", key, url)
 	}
 	status := func(times int, command string) string {
 		var rounds []string
@@ -26,16 +26,16 @@ func steps(url string) []step {
 		return fmt.Sprintf("for i in %s; do %s; done", strings.Join(rounds, " "), command)
 	}
 	return []step{
-		{"Key, subscription and plan are in order → 200. See X-App-Id in the echo, and no key.", call("secret-api-key", "/weather")},
+		{"Key, subscription and plan are in order → 200. See X-App-Id in the echo, and no key.", call("secret-api-key")},
 		{"The key as a query parameter; the upstream gets the others → 200", fmt.Sprintf("curl -i '%s/weather?city=Lyon&api_key=secret-api-key'", url)},
 		{"No key → 401 key_missing", fmt.Sprintf("curl -i %s/weather", url)},
-		{"An unknown key → 401 key_invalid", call("no-such-key", "/weather")},
-		{"A suspended key is not told apart → 401 key_invalid", call("old-api-key", "/weather")},
-		{"A key whose application has no subscription → 403 subscription_missing", call("guest-api-key", "/weather")},
-		{"An operation that the subscription leaves out → 403 operation_forbidden", strings.Replace(call("trial-api-key", "/weather"), "-i", "-i -X DELETE", 1)},
-		{"The trial plan's quota, 3 an hour → 200 three times, then 429 quota_exceeded", status(4, call("trial-api-key", "/weather"))},
-		{"The standard plan's rate limit, 5 in 10 seconds → some 200, then 429 rate_limited", status(10, call("secret-api-key", "/weather"))},
-		{"The headers that tell what is left, and when to come back → 200 or 429", call("secret-api-key", "/weather")},
+		{"An unknown key → 401 key_invalid", call("no-such-key")},
+		{"A suspended key is not told apart → 401 key_invalid", call("old-api-key")},
+		{"A key whose application has no subscription → 403 subscription_missing", call("guest-api-key")},
+		{"An operation that the subscription leaves out → 403 operation_forbidden", strings.Replace(call("trial-api-key"), "-i", "-i -X DELETE", 1)},
+		{"The trial plan's quota, 3 an hour → 200 three times, then 429 quota_exceeded", status(4, call("trial-api-key"))},
+		{"The standard plan's rate limit, 5 in 10 seconds → some 200, then 429 rate_limited", status(10, call("secret-api-key"))},
+		{"The headers that tell what is left, and when to come back → 200 or 429", call("secret-api-key")},
 	}
 }
 
