@@ -11,15 +11,19 @@ import (
 )
 
 // manyManifests is n applications, each with a Secret and a subscription of its
-// own, and one subscription that selects a tenth of them by label.
+// own. Ten of the subscriptions select a tenth of them by label, the others one.
 func manyManifests(n int) []byte {
 	var b strings.Builder
 	b.WriteString(world)
 	for i := range n {
+		label := "alone"
+		if i < 10 {
+			label = "group"
+		}
 		fmt.Fprintf(&b, `---
 apiVersion: hub.traefik.io/v1alpha1
 kind: ManagedApplication
-metadata: {name: app-%[1]d, labels: {group: "%[2]d"}}
+metadata: {name: app-%[1]d, labels: {group: "%[2]d", alone: "%[1]d"}}
 spec:
   appId: app-%[1]d
   owner: me
@@ -36,10 +40,10 @@ kind: ManagedSubscription
 metadata: {name: sub-%[1]d}
 spec:
   apiPlan: {name: p}
-  managedApplicationSelector: {matchLabels: {group: "%[1]d"}}
+  managedApplicationSelector: {matchLabels: {%[4]s: "%[1]d"}}
   managedApplications: [{name: app-%[1]d}]
   apis: [{name: one}]
-`, i, i%10, key.Digest(fmt.Sprint(i)))
+`, i, i%10, key.Digest(fmt.Sprint(i)), label)
 	}
 	return []byte(b.String())
 }

@@ -35,6 +35,17 @@ type Subscription struct {
 	APIs         []*manifest.API                // by name
 	// Barred says why what it wins is not granted; empty where it is.
 	Barred Barred
+	// Wins counts the pairs of an application and an API that it wins, barred or
+	// not. Losses has, for each subscription that wins some before it, the first.
+	Wins   int
+	Losses []Loss
+}
+
+// Loss is a pair that a subscription asks for and another one wins.
+type Loss struct {
+	To          *Subscription
+	Application *manifest.ManagedApplication
+	API         *manifest.API
 }
 
 // Barred is a reason why a subscription grants nothing.
@@ -50,6 +61,7 @@ const (
 func Compile(objects *manifest.Objects) *Result {
 	c := &compiler{
 		leftOut: objects.LeftOut,
+		lacking: map[finding.Object]bool{},
 		table: &table.Table{
 			Plans:         make(map[string]table.Plan, len(objects.Plans)),
 			APIs:          make(map[string]table.API, len(objects.APIs)),
@@ -58,6 +70,9 @@ func Compile(objects *manifest.Objects) *Result {
 			Keys:          make(map[string][]table.Holder, len(objects.Applications)),
 		},
 		held: make(map[string][]holder, len(objects.Applications)),
+	}
+	for o := range objects.LeftOut {
+		c.lacking[finding.Object{Kind: o.Kind, Namespace: o.Namespace}] = true
 	}
 	for _, ns := range byNamespace(objects) {
 		c.namespace(ns)
@@ -68,6 +83,7 @@ func Compile(objects *manifest.Objects) *Result {
 
 type compiler struct {
 	leftOut       map[finding.Object]bool
+	lacking       map[finding.Object]bool // kinds, by namespace, of which some are left out
 	table         *table.Table
 	findings      []finding.Finding
 	subscriptions []*Subscription
@@ -107,6 +123,7 @@ type namespace struct {
 	applications  []*manifest.ManagedApplication
 	secrets       map[string]*manifest.Secret
 	subscriptions []*manifest.ManagedSubscription
+	catalogItems  []*manifest.APICatalogItem
 }
 
 // byNamespace returns the namespaces in alphabetical order.
@@ -146,6 +163,10 @@ func byNamespace(o *manifest.Objects) []*namespace {
 		ns := in(s.Namespace)
 		ns.subscriptions = append(ns.subscriptions, s)
 	}
+	for _, i := range o.CatalogItems {
+		ns := in(i.Namespace)
+		ns.catalogItems = append(ns.catalogItems, i)
+	}
 	names := make([]string, 0, len(spaces))
 	for name := range spaces {
 		names = append(names, name)
@@ -178,6 +199,7 @@ func (c *compiler) namespace(ns *namespace) {
 	s := settler{compiler: c, plans: plans, sets: sets, apps: apps, apis: newPool(ns.apis)}
 	s.bundles(ns.bundles)
 	grants := s.settle(ns.subscriptions)
+	s.catalog(ns.catalogItems)
 	for i, a := range apps.objects {
 		c.table.Applications[namespacedName(a)] = table.Application{AppID: a.Spec.AppID, Owner: a.Spec.Owner, Grants: grants[i]}
 		c.hold(ns, a)

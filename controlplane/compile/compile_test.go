@@ -251,3 +251,32 @@ func TestCandidates(t *testing.T) {
 		t.Errorf("(-want +got):\n%s", diff)
 	}
 }
+
+// TestLosses checks what a subscription knows of those that win before it.
+func TestLosses(t *testing.T) {
+	text := world
+	for _, s := range []struct{ name, spec string }{
+		{"heavy", "weight: 2, managedApplications: [{name: a}], apis: [{name: one}]"},
+		{"heavier", "weight: 3, claims: x, managedApplications: [{name: b}], apis: [{name: one}]"},
+		{"light", "managedApplicationSelector: {}, apis: [{name: one}, {name: two}]"},
+		{"lighter", "weight: 0, managedApplicationSelector: {}, apiBundles: [{name: both}]"},
+	} {
+		text += "---\napiVersion: hub.traefik.io/v1alpha1\nkind: ManagedSubscription\nmetadata: {name: " + s.name + "}\nspec: {apiPlan: {name: p}, " + s.spec + "}\n"
+	}
+	got := map[string]string{}
+	for _, s := range compile.Compile(manifest.Parse("f.yaml", []byte(text)).Objects).Subscriptions {
+		got[s.Name] = fmt.Sprint(s.Wins)
+		for _, l := range s.Losses {
+			got[s.Name] += fmt.Sprintf(", %s>%s to %s", l.Application.Name, l.API.Name, l.To.Name)
+		}
+	}
+	want := map[string]string{
+		"heavier": "1",
+		"heavy":   "1",
+		"light":   "2, a>one to heavy, b>one to heavier",
+		"lighter": "0, a>one to heavy, a>two to light, b>one to heavier",
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+}

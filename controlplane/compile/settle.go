@@ -3,7 +3,11 @@ package compile
 import (
 	"cmp"
 	"fmt"
+	"iter"
 	"slices"
+	"strings"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/tollgate-apim/tollgate/controlplane/finding"
 	"github.com/tollgate-apim/tollgate/controlplane/manifest"
@@ -24,10 +28,26 @@ type settler struct {
 func (s *settler) bundles(bundles []*manifest.APIBundle) {
 	s.bundleOf = make(map[string][]int, len(bundles))
 	for _, b := range bundles {
-		places := s.apis.selects(b.Spec.APISelector)
+		places := selected(s, s.apis, b, "spec.apiSelector", b.Spec.APISelector)
 		places = append(places, s.namedAPIs(b, b.Spec.APIs)...)
 		s.bundleOf[b.Name] = union(places)
 	}
+}
+
+// selected returns the places of what a selector of an object selects, and
+// reports one that selects nothing: unless an object that it may have selected
+// is left out, which has a finding of its own.
+func selected[T metav1.Object](s *settler, from *pool[T], on reporter, path string, selector *metav1.LabelSelector) []int {
+	places := from.selects(selector)
+	kind := "API"
+	if path == "spec.managedApplicationSelector" {
+		kind = "ManagedApplication"
+	}
+	namespace := on.Ref().Namespace
+	if selector != nil && len(places) == 0 && !s.lacking[finding.Object{Kind: kind, Namespace: namespace}] {
+		s.warn(on, finding.Selector, path, fmt.Sprintf("selects no %s of namespace %s", kind, namespace), "label those that are meant, or take the selector out")
+	}
+	return places
 }
 
 func (s *settler) namedAPIs(on reporter, refs []manifest.NameRef) []int {
@@ -53,10 +73,9 @@ func (s *settler) settle(subscriptions []*manifest.ManagedSubscription) []map[st
 		apiNames[i] = namespacedName(a)
 	}
 	grants := make([]map[string]string, len(s.apps.objects))
-	// What barred subscriptions won. Nobody else may have it.
-	withheld := map[pairing]bool{}
+	winners := map[pairing]*Subscription{}
 	for _, m := range ordered {
-		apps, apis := s.applicationsOf(m), s.apisOf(m)
+		apps, apis := s.applicationsOf(m), s.apisOf(m, m.Spec.APISelector, m.Spec.APIs, m.Spec.APIBundles)
 		sub := &Subscription{
 			ManagedSubscription: m,
 			Applications:        s.apps.at(apps),
@@ -64,33 +83,57 @@ func (s *settler) settle(subscriptions []*manifest.ManagedSubscription) []map[st
 			Barred:              s.barred(m),
 		}
 		s.subscriptions = append(s.subscriptions, sub)
-		s.checkFilter(sub)
-		name, won := namespacedName(m), false
-		for _, app := range apps {
-			for _, api := range apis {
-				if _, taken := grants[app][apiNames[api]]; taken || withheld[pairing{app, api}] {
-					continue
-				}
-				if sub.Barred != "" {
-					withheld[pairing{app, api}] = true
-					continue
-				}
-				if grants[app] == nil {
-					grants[app] = map[string]string{}
-				}
-				grants[app][apiNames[api]] = name
-				won = true
+		s.checkFilter(sub, sub.Spec.OperationFilter, sub.APIs, "the subscription")
+		name := namespacedName(m)
+		for _, p := range s.win(sub, pairings(apps, apis), winners) {
+			if sub.Barred != "" {
+				continue // and nobody else may have it
 			}
+			if grants[p.app] == nil {
+				grants[p.app] = map[string]string{}
+			}
+			grants[p.app][apiNames[p.api]] = name
 		}
-		if won {
+		if sub.Wins > 0 && sub.Barred == "" {
 			s.table.Subscriptions[name] = subscription(m)
 		}
 	}
 	return grants
 }
 
+// win gives sub the pairs that nobody has won before it, and returns them.
+func (s *settler) win(sub *Subscription, pairs iter.Seq[pairing], winners map[pairing]*Subscription) []pairing {
+	var won []pairing
+	lostTo := map[*Subscription]bool{}
+	for p := range pairs {
+		winner := winners[p]
+		switch {
+		case winner == nil:
+			winners[p] = sub
+			won = append(won, p)
+		case !lostTo[winner]:
+			lostTo[winner] = true
+			sub.Losses = append(sub.Losses, Loss{winner, s.apps.objects[p.app], s.apis.objects[p.api]})
+		}
+	}
+	sub.Wins = len(won)
+	return won
+}
+
 // pairing is an application and an API, by their places.
 type pairing struct{ app, api int }
+
+func pairings(apps, apis []int) iter.Seq[pairing] {
+	return func(yield func(pairing) bool) {
+		for _, app := range apps {
+			for _, api := range apis {
+				if !yield(pairing{app, api}) {
+					return
+				}
+			}
+		}
+	}
+}
 
 func subscription(m *manifest.ManagedSubscription) table.Subscription {
 	out := table.Subscription{Plan: m.Namespace + "/" + m.Spec.APIPlan.Name}
@@ -102,7 +145,7 @@ func subscription(m *manifest.ManagedSubscription) table.Subscription {
 }
 
 func (s *settler) applicationsOf(m *manifest.ManagedSubscription) []int {
-	places := s.apps.selects(m.Spec.ManagedApplicationSelector)
+	places := selected(s, s.apps.pool, m, "spec.managedApplicationSelector", m.Spec.ManagedApplicationSelector)
 	for i, ref := range m.Spec.ManagedApplications {
 		at := fmt.Sprintf("spec.managedApplications[%d].name", i)
 		place, ok := s.apps.byName[ref.Name]
@@ -116,19 +159,28 @@ func (s *settler) applicationsOf(m *manifest.ManagedSubscription) []int {
 			s.dangling(m, at, "ManagedApplication", ref.Name)
 		}
 	}
+	var names []string
 	for i, ref := range m.Spec.Applications {
 		if place, ok := s.apps.byAppID[ref.AppID]; ok {
 			places = append(places, place)
+			names = append(names, s.apps.objects[place].Name)
 			continue
 		}
 		s.fail(m, finding.Reference, fmt.Sprintf("spec.applications[%d].appId", i),
 			fmt.Sprintf("names App ID %q, which no ManagedApplication of namespace %s has", ref.AppID, m.Namespace), "write it, or take the App ID out")
 	}
+	if len(m.Spec.Applications) > 0 {
+		fix := "name ManagedApplications under managedApplications instead"
+		if len(names) > 0 {
+			fix = "write \"managedApplications: [{name: " + strings.Join(names, "}, {name: ") + "}]\" instead"
+		}
+		s.warn(m, finding.Deprecated, "spec.applications", "is deprecated", fix)
+	}
 	return union(places)
 }
 
 func (s *settler) apisOf(m *manifest.ManagedSubscription) []int {
-	places := s.apis.selects(m.Spec.APISelector)
+	places := selected(s, s.apis, m, "spec.apiSelector", m.Spec.APISelector)
 	places = append(places, s.namedAPIs(m, m.Spec.APIs)...)
 	for i, ref := range m.Spec.APIBundles {
 		bundle, ok := s.bundleOf[ref.Name]
@@ -156,16 +208,27 @@ func (s *settler) barred(m *manifest.ManagedSubscription) Barred {
 	return barred
 }
 
-// checkFilter reports sets that no API of the subscription has.
-func (s *settler) checkFilter(sub *Subscription) {
-	f := sub.Spec.OperationFilter
-	if f == nil || len(sub.APIs) == 0 {
+// checkFilter reports sets that none of an object's APIs has.
+func (s *settler) checkFilter(on reporter, f *manifest.OperationFilter, apis []*manifest.API, what string) {
+	if f == nil || len(apis) == 0 {
 		return
 	}
 	for i, set := range f.Include {
-		if !slices.ContainsFunc(sub.APIs, func(a *manifest.API) bool { return s.sets[a][set] }) {
-			s.fail(sub, finding.OperationSet, fmt.Sprintf("spec.operationFilter.include[%d]", i),
-				fmt.Sprintf("names operation set %q, which no API of the subscription has", set), "write the set, or take the name out")
+		if !slices.ContainsFunc(apis, func(a *manifest.API) bool { return s.sets[a][set] }) {
+			s.fail(on, finding.OperationSet, fmt.Sprintf("spec.operationFilter.include[%d]", i),
+				fmt.Sprintf("names operation set %q, which no API of %s has", set, what), "write the set, or take the name out")
+		}
+	}
+}
+
+// catalog checks what is offered in portals. It changes nothing: being found is
+// not being allowed to call.
+func (s *settler) catalog(items []*manifest.APICatalogItem) {
+	for _, item := range items {
+		apis := s.apisOf(item, item.Spec.APISelector, item.Spec.APIs, item.Spec.APIBundles)
+		s.checkFilter(item, item.Spec.OperationFilter, s.apis.at(apis), "the item")
+		if plan := item.Spec.APIPlan; plan != nil && !s.plans[plan.Name] {
+			s.dangling(item, "spec.apiPlan.name", "APIPlan", plan.Name)
 		}
 	}
 }

@@ -26,26 +26,33 @@ const (
 // Rule is the stable name of a check.
 type Rule string
 
-// The rules.
+// The rules. Package lint says in a sentence what each is for.
 const (
-	ClaimsUnsupported Rule = "claims-unsupported" // a subscription needs a token with claims
-	Deprecated        Rule = "deprecated"         // a kind or field has a successor
-	Duplicate         Rule = "duplicate"          // an object, App ID, reference, field or key comes again
-	File              Rule = "file"               // a file cannot be read, or is too large
-	OperationSet      Rule = "operation-set"      // a filter names a set that no API has
-	Period            Rule = "period"             // a period is no duration, or out of range
-	PlaintextKey      Rule = "plaintext-key"      // there is no digest where one belongs
-	Reference         Rule = "reference"          // a reference points at nothing
-	Regex             Rule = "regex"              // a regular expression cannot be compiled
-	Release           Rule = "release"            // a release is no semantic version
-	Resource          Rule = "resource"           // a field is missing, or its value is not allowed
-	Secret            Rule = "secret"             // a Secret is missing or has no usable key
-	Selector          Rule = "selector"           // a label selector is not valid
-	SharedKey         Rule = "shared-key"         // several applications have one key
-	Syntax            Rule = "syntax"             // a document cannot be parsed
-	UnknownField      Rule = "unknown-field"      // a field is misspelt, or of another kind
-	UnknownKind       Rule = "unknown-kind"       // a kind or version of the group is not known
-	ZeroLimit         Rule = "zero-limit"         // a limit of 0 means something else than it seems
+	Childless               Rule = "childless"                // there is nothing in an object
+	ClaimsUnsupported       Rule = "claims-unsupported"       // a subscription needs a token with claims
+	Deprecated              Rule = "deprecated"               // a kind or field has a successor
+	Duplicate               Rule = "duplicate"                // an object, App ID, reference, field or key comes again
+	EmptyFilter             Rule = "empty-filter"             // a filter allows no operation
+	File                    Rule = "file"                     // a file cannot be read, or is too large
+	Ignore                  Rule = "ignore"                   // a comment that ignores findings is wrong itself
+	Keyless                 Rule = "keyless"                  // nobody can call as an application
+	OperationSet            Rule = "operation-set"            // a filter names a set that no API has
+	Orphan                  Rule = "orphan"                   // nothing refers to an object
+	Period                  Rule = "period"                   // a period is no duration, or out of range
+	PlaintextKey            Rule = "plaintext-key"            // there is no digest where one belongs
+	Reference               Rule = "reference"                // a reference points at nothing
+	Regex                   Rule = "regex"                    // a regular expression cannot be compiled
+	Release                 Rule = "release"                  // a release is no semantic version, or comes again
+	Resource                Rule = "resource"                 // a field is missing, or its value is not allowed
+	Secret                  Rule = "secret"                   // a Secret is missing or has no usable key
+	Selector                Rule = "selector"                 // a label selector is not valid, or selects nothing
+	SharedKey               Rule = "shared-key"               // several applications have one key
+	Syntax                  Rule = "syntax"                   // a document cannot be parsed
+	UnknownField            Rule = "unknown-field"            // a field is misspelt, or of another kind
+	UnknownKind             Rule = "unknown-kind"             // a kind or version of the group is not known
+	UnreachableSubscription Rule = "unreachable-subscription" // others win all that a subscription asks for
+	WeightTie               Rule = "weight-tie"               // only the name decides between two subscriptions
+	ZeroLimit               Rule = "zero-limit"               // a limit of 0 means something else than it seems
 )
 
 // Object names what a finding is about. It is zero where a file or a document

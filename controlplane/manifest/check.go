@@ -310,9 +310,6 @@ func (c *checker) managedSubscription(s *ManagedSubscription) {
 	for i, a := range s.Spec.Applications {
 		c.required(fmt.Sprintf("spec.applications[%d].appId", i), a.AppID, maxName)
 	}
-	if len(s.Spec.Applications) > 0 {
-		c.warn(finding.Deprecated, "spec.applications", "is deprecated", "", "name ManagedApplications under managedApplications instead")
-	}
 	c.nameRefs("spec.apis", s.Spec.APIs)
 	c.selector("spec.apiSelector", s.Spec.APISelector)
 	c.nameRefs("spec.apiBundles", s.Spec.APIBundles)
