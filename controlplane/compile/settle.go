@@ -179,13 +179,15 @@ func (s *settler) applicationsOf(m *manifest.ManagedSubscription) []int {
 	return union(places)
 }
 
-func (s *settler) apisOf(m *manifest.ManagedSubscription) []int {
-	places := selected(s, s.apis, m, "spec.apiSelector", m.Spec.APISelector)
-	places = append(places, s.namedAPIs(m, m.Spec.APIs)...)
-	for i, ref := range m.Spec.APIBundles {
+// apisOf returns the places of the APIs that an object selects, names and has
+// bundles of.
+func (s *settler) apisOf(on reporter, selector *metav1.LabelSelector, names, bundles []manifest.NameRef) []int {
+	places := selected(s, s.apis, on, "spec.apiSelector", selector)
+	places = append(places, s.namedAPIs(on, names)...)
+	for i, ref := range bundles {
 		bundle, ok := s.bundleOf[ref.Name]
 		if !ok {
-			s.dangling(m, fmt.Sprintf("spec.apiBundles[%d].name", i), "APIBundle", ref.Name)
+			s.dangling(on, fmt.Sprintf("spec.apiBundles[%d].name", i), "APIBundle", ref.Name)
 			continue
 		}
 		places = append(places, bundle...)

@@ -313,13 +313,81 @@ func (c *checker) managedSubscription(s *ManagedSubscription) {
 	c.nameRefs("spec.apis", s.Spec.APIs)
 	c.selector("spec.apiSelector", s.Spec.APISelector)
 	c.nameRefs("spec.apiBundles", s.Spec.APIBundles)
-	if s.Spec.Weight < 0 {
-		c.fail(finding.Resource, "spec.weight", fmt.Sprintf("is %d", s.Spec.Weight), "0 or more", "")
+	c.operationFilter(s.Spec.OperationFilter)
+	c.weight(s.Spec.Weight)
+}
+
+func (c *checker) weight(w int64) {
+	if w < 0 {
+		c.fail(finding.Resource, "spec.weight", fmt.Sprintf("is %d", w), "0 or more", "")
 	}
-	if f := s.Spec.OperationFilter; f != nil {
-		c.count("spec.operationFilter.include", len(f.Include), maxItems)
-		for i, set := range f.Include {
-			c.required(fmt.Sprintf("spec.operationFilter.include[%d]", i), set, maxName)
+}
+
+func (c *checker) operationFilter(f *OperationFilter) {
+	if f == nil {
+		return
+	}
+	c.count("spec.operationFilter.include", len(f.Include), maxItems)
+	seen := make(map[string]bool, len(f.Include))
+	for i, set := range f.Include {
+		at := fmt.Sprintf("spec.operationFilter.include[%d]", i)
+		c.required(at, set, maxName)
+		if seen[set] {
+			c.warn(finding.Duplicate, at, fmt.Sprintf("names %q again", clip(set)), "", "take one of them out")
 		}
+		seen[set] = true
 	}
+}
+
+func (c *checker) apiCatalogItem(i *APICatalogItem) {
+	c.audience(i.Spec.Groups, i.Spec.Everyone)
+	c.nameRefs("spec.apis", i.Spec.APIs)
+	c.selector("spec.apiSelector", i.Spec.APISelector)
+	c.nameRefs("spec.apiBundles", i.Spec.APIBundles)
+	c.operationFilter(i.Spec.OperationFilter)
+	if i.Spec.APIPlan != nil {
+		c.name("spec.apiPlan.name", i.Spec.APIPlan.Name)
+	}
+}
+
+// audience checks who an object is for.
+func (c *checker) audience(groups []string, everyone bool) {
+	if everyone && len(groups) > 0 {
+		c.fail(finding.Resource, "spec.everyone", "is true beside groups", "one of them", "take one of them out")
+	}
+	for i, g := range groups {
+		c.required(fmt.Sprintf("spec.groups[%d]", i), g, maxName)
+	}
+}
+
+func (c *checker) apiAccess(a *APIAccess) {
+	c.audience(a.Spec.Groups, a.Spec.Everyone)
+	c.nameRefs("spec.apis", a.Spec.APIs)
+	c.selector("spec.apiSelector", a.Spec.APISelector)
+	c.operationFilter(a.Spec.OperationFilter)
+	c.nameRefs("spec.apiBundles", a.Spec.APIBundles)
+	if a.Spec.APIPlan != nil {
+		c.name("spec.apiPlan.name", a.Spec.APIPlan.Name)
+	}
+	c.weight(a.Spec.Weight)
+	c.noMore("a ManagedSubscription (access) or an APICatalogItem (visibility)")
+}
+
+func (c *checker) apiRateLimit(r *APIRateLimit) {
+	c.audience(r.Spec.Groups, r.Spec.Everyone)
+	c.nameRefs("spec.apis", r.Spec.APIs)
+	c.selector("spec.apiSelector", r.Spec.APISelector)
+	if r.Spec.Period == "" {
+		r.Spec.Period = defaultRatePeriod
+	}
+	c.limit("spec", &Limit{Limit: r.Spec.Limit, Period: r.Spec.Period}, table.MaxRateLimit, table.MaxRatePeriod)
+	if r.Spec.Limit != nil && *r.Spec.Limit >= 0 {
+		c.noMore(fmt.Sprintf("an APIPlan with rateLimit {limit: %d, period: %s}, named by ManagedSubscriptions,", *r.Spec.Limit, clip(r.Spec.Period)))
+	}
+}
+
+// noMore reports an object of a kind that has a successor.
+func (c *checker) noMore(successor string) {
+	c.warn(finding.Deprecated, "", "is of a kind that is no more, so it grants and limits nothing", "",
+		fmt.Sprintf("write %s instead: \"tollgate migrate %s\" does", successor, c.file))
 }

@@ -189,6 +189,104 @@ type ManagedSubscriptionSpec struct {
 	Claims          string           `json:"claims"`
 }
 
+// APICatalogItem says who finds APIs in a portal. Finding is not calling: it
+// grants nothing here, and only its references are checked.
+type APICatalogItem struct {
+	metav1.TypeMeta   `json:",inline"`
+	metav1.ObjectMeta `json:"metadata"`
+	Source            `json:"-"`
+
+	Spec   APICatalogItemSpec `json:"spec"`
+	Status Ignored            `json:"status"`
+}
+
+// APICatalogItemSpec is the spec of an APICatalogItem.
+type APICatalogItemSpec struct {
+	Groups          []string              `json:"groups"`
+	Everyone        bool                  `json:"everyone"`
+	APIs            []NameRef             `json:"apis"`
+	APISelector     *metav1.LabelSelector `json:"apiSelector"`
+	APIBundles      []NameRef             `json:"apiBundles"`
+	OperationFilter *OperationFilter      `json:"operationFilter"`
+	APIPlan         *NameRef              `json:"apiPlan"`
+}
+
+// APIAuth says where Traefik Hub finds the credentials of requests. Here that is
+// for each middleware to say.
+type APIAuth struct {
+	metav1.TypeMeta   `json:",inline"`
+	metav1.ObjectMeta `json:"metadata"`
+	Source            `json:"-"`
+
+	Spec   APIAuthSpec `json:"spec"`
+	Status Ignored     `json:"status"`
+}
+
+// APIAuthSpec is the spec of an APIAuth.
+type APIAuthSpec struct {
+	IsDefault bool        `json:"isDefault"`
+	APIKey    *APIAuthKey `json:"apiKey"`
+	JWT       Ignored     `json:"jwt"`
+	LDAP      Ignored     `json:"ldap"`
+}
+
+// APIAuthKey is authentication by API key.
+type APIAuthKey struct {
+	KeySource KeySource `json:"keySource"`
+}
+
+// KeySource is where requests have their key.
+type KeySource struct {
+	Header           string `json:"header"`
+	HeaderAuthScheme string `json:"headerAuthScheme"`
+	Query            string `json:"query"`
+}
+
+// APIAccess is a kind that is no more. It let groups of users call APIs.
+type APIAccess struct {
+	metav1.TypeMeta   `json:",inline"`
+	metav1.ObjectMeta `json:"metadata"`
+	Source            `json:"-"`
+
+	Spec   APIAccessSpec `json:"spec"`
+	Status Ignored       `json:"status"`
+}
+
+// APIAccessSpec is the spec of an APIAccess. The last three fields came late:
+// most have none of them.
+type APIAccessSpec struct {
+	Groups          []string              `json:"groups"`
+	Everyone        bool                  `json:"everyone"`
+	APIs            []NameRef             `json:"apis"`
+	APISelector     *metav1.LabelSelector `json:"apiSelector"`
+	OperationFilter *OperationFilter      `json:"operationFilter"`
+	APIBundles      []NameRef             `json:"apiBundles"`
+	APIPlan         *NameRef              `json:"apiPlan"`
+	Weight          int64                 `json:"weight"`
+}
+
+// APIRateLimit is a kind that is no more. It limited how often groups of users
+// called APIs.
+type APIRateLimit struct {
+	metav1.TypeMeta   `json:",inline"`
+	metav1.ObjectMeta `json:"metadata"`
+	Source            `json:"-"`
+
+	Spec   APIRateLimitSpec `json:"spec"`
+	Status Ignored          `json:"status"`
+}
+
+// APIRateLimitSpec is the spec of an APIRateLimit.
+type APIRateLimitSpec struct {
+	Limit       *int64                `json:"limit"`
+	Period      string                `json:"period"`
+	Strategy    Ignored               `json:"strategy"` // who counts
+	Groups      []string              `json:"groups"`
+	Everyone    bool                  `json:"everyone"`
+	APIs        []NameRef             `json:"apis"`
+	APISelector *metav1.LabelSelector `json:"apiSelector"`
+}
+
 // NameRef refers to an object of the same namespace.
 type NameRef struct {
 	Name string `json:"name"`
@@ -215,14 +313,13 @@ var restricting = map[string]bool{
 
 // passedOver are the kinds of Group that Tollgate knows and does not act on.
 var passedOver = map[string]bool{
-	"AccessControlPolicy": true, "AIService": true, "APIAuth": true, "APICatalogItem": true,
-	"APIPortal": true, "APIPortalAuth": true, "ContentItem": true, "Uplink": true,
+	"AccessControlPolicy": true, "AIService": true, "APIPortal": true, "APIPortalAuth": true,
+	"Content": true, "ContentItem": true, "EdgeIngress": true, "Uplink": true,
 }
 
-// replaced are the kinds of Group that are no more, and what to write instead.
+// replaced are the kinds of Group that are no more and that nothing here reads,
+// and what to write instead.
 var replaced = map[string]string{
-	"APIAccess":     "write a ManagedSubscription (access) or an APICatalogItem (visibility) instead",
-	"APIRateLimit":  "write an APIPlan and name it in ManagedSubscriptions instead",
 	"APICollection": "write an APIBundle instead",
 	"APIGateway":    "expose the API with an IngressRoute and the Tollgate middleware instead",
 }
