@@ -1,0 +1,72 @@
+package tollgate
+
+import (
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/tollgate-apim/tollgate/quota"
+	"github.com/tollgate-apim/tollgate/table"
+)
+
+// A store without room for another counter refuses what needs one, and nothing
+// else.
+func TestCountersFull(t *testing.T) {
+	plan := table.Plan{Quota: &table.Quota{Limit: 5, Period: "64h", Bucket: table.BucketApplication}}
+	rows := testTable(plan)
+	rows.Plans["apps/unlimited"] = table.Plan{}
+	rows.Subscriptions["apps/filtered-sub"] = table.Subscription{Plan: "apps/unlimited"}
+	withSources(t, holding(rows, 0))
+	sources.counters[nobody] = quota.NewStore(1)
+	r := newRig(t, testConfig(weatherAPI))
+	if got := r.call("ann"); got != "ok 4" {
+		t.Fatalf("the first counter: got %q, want ok 4", got)
+	}
+	for i := 0; i < 2; i++ {
+		w := r.do("GET", "/weather", "Authorization: Bearer bob")
+		if r.upstream != nil || w.Code != http.StatusServiceUnavailable || reason(w) != "counters_full" || w.Header().Get("Retry-After") != "10" {
+			t.Errorf("the second counter: got %d %v %s", w.Code, w.Header(), w.Body)
+		}
+	}
+	if got := r.call("ann"); got != "ok 3" {
+		t.Errorf("a counter that is there: got %q, want ok 3", got)
+	}
+	if got := r.call("filtered"); got != "ok" {
+		t.Errorf("a plan without limits: got %q, want ok", got)
+	}
+}
+
+// A counter that the store dropped as unused is fetched again.
+func TestDroppedCountersAreFetchedAgain(t *testing.T) {
+	rows := testTable(table.Plan{RateLimit: &table.RateLimit{Limit: 10, Period: "1h", Bucket: table.BucketApplication}})
+	withSources(t, holding(rows, 0))
+	store := quota.NewStore(100)
+	sources.counters[nobody] = store
+	r := newRig(t, testConfig(weatherAPI))
+	for _, want := range []string{"ok 9", "ok 8"} {
+		if got := r.call("ann"); got != want {
+			t.Fatalf("got %q, want %q", got, want)
+		}
+	}
+	// Centuries later, looking for room drops what is full again.
+	for i := 0; i < 100 && store.Len() != 0; i++ {
+		const later = 1 << 60
+		store.Get("another", later)
+		store.Get("yet another", 2*later)
+		if strings.HasPrefix(r.call("ann"), "ok 9") {
+			return
+		}
+	}
+	t.Error("the counter was never dropped, so this test shows nothing")
+}
+
+func TestSeconds(t *testing.T) {
+	for ns, want := range map[time.Duration]string{
+		0: "0", 1: "1", time.Second - 1: "1", time.Second: "1", time.Second + 1: "2", time.Hour: "3600",
+	} {
+		if got := seconds(int64(ns)); got != want {
+			t.Errorf("%s: got %s s, want %s", ns, got, want)
+		}
+	}
+}

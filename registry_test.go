@@ -1,0 +1,326 @@
+package tollgate
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"log"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/tollgate-apim/tollgate/feed"
+	"github.com/tollgate-apim/tollgate/table"
+)
+
+// desk is a registry whose feeds and timers a test looks at.
+type desk struct {
+	t        *testing.T
+	registry *registry
+	// started are the feeds, with the tables that they began with.
+	started []*feed.Feed
+	began   []*feed.Snapshot
+	// timers take what waits for the linger to pass.
+	timers chan func()
+}
+
+func newDesk(t *testing.T) *desk {
+	d := &desk{t: t, timers: make(chan func(), 100)}
+	d.registry = newRegistry(
+		func(c feed.Config, last *feed.Snapshot) *feed.Feed {
+			f := feed.Start(c, last)
+			t.Cleanup(func() { f.Stop() })
+			d.started = append(d.started, f)
+			d.began = append(d.began, last)
+			return f
+		},
+		func(delay time.Duration, f func()) {
+			if delay != linger {
+				t.Errorf("a source lingers for %s, want %s", delay, linger)
+			}
+			d.timers <- f
+		})
+	return d
+}
+
+// acquire takes a source, and returns how to end what it was taken for.
+func (d *desk) acquire(s syncSettings) (*source, context.CancelFunc) {
+	ctx, cancel := context.WithCancel(context.Background())
+	d.t.Cleanup(cancel)
+	return d.registry.acquire(ctx, s, func(string, bool) {}), cancel
+}
+
+// pollWatch is a sync endpoint that never answers. It tells of each poll that
+// begins, and of each that is given up.
+func pollWatch(t *testing.T) (endpoint string, began, ended chan bool) {
+	t.Helper()
+	began, ended = make(chan bool, 100), make(chan bool, 100)
+	server := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		began <- true
+		<-r.Context().Done()
+		ended <- true
+	}))
+	t.Cleanup(func() { server.Close() })
+	return server.URL, began, ended
+}
+
+func settingsOf(endpoint string) syncSettings {
+	return syncSettings{endpoint: endpoint, interval: time.Hour, timeout: time.Hour, maxBytes: 1 << 20}
+}
+
+func TestReloadsKeepOneFeed(t *testing.T) {
+	d := newDesk(t)
+	endpoint, began, ended := pollWatch(t)
+	s := settingsOf(endpoint)
+
+	first, end := d.acquire(s)
+	<-began
+	for i := 0; i < 20; i++ {
+		// Traefik ends all middlewares before it makes the new ones.
+		end()
+		expired := <-d.timers
+		var again *source
+		if again, end = d.acquire(s); again != first {
+			t.Fatalf("reload %d: another source", i+1)
+		}
+		expired()
+	}
+	if len(d.started) != 1 || len(ended) > 0 {
+		t.Errorf("after 20 reloads %d feeds were started and %d polls given up, want 1 and 0", len(d.started), len(ended))
+	}
+
+	end()
+	expired := <-d.timers
+	if len(ended) > 0 {
+		t.Error("the feed ended before the linger had passed")
+	}
+	expired()
+	<-ended // The poll under way is given up.
+	if len(d.registry.sources) != 0 {
+		t.Errorf("%d sources are left", len(d.registry.sources))
+	}
+
+	other, end := d.acquire(s)
+	<-began
+	if other == first || len(d.started) != 2 {
+		t.Errorf("%d feeds were started, want another after the first had ended", len(d.started))
+	}
+	if other.counters != first.counters {
+		t.Error("a source that comes back has forgotten what was consumed")
+	}
+	// What is left of the first feed cannot end the second.
+	expired()
+	end()
+	(<-d.timers)()
+	<-ended
+	if len(began)+len(ended) > 0 {
+		t.Errorf("%d polls too many", len(began)+len(ended))
+	}
+}
+
+func TestMiddlewaresShareASource(t *testing.T) {
+	d := newDesk(t)
+	s := settingsOf(nobody)
+	first, endFirst := d.acquire(s)
+	second, endSecond := d.acquire(s)
+	if first != second || len(d.started) != 1 {
+		t.Fatalf("%d feeds for two middlewares with one configuration, want 1", len(d.started))
+	}
+	endFirst()
+	endSecond()
+	expired := <-d.timers
+	if len(d.timers) > 0 {
+		t.Error("a source was given up although somebody used it")
+	}
+	expired()
+	if len(d.registry.sources) != 0 {
+		t.Error("a source that nobody uses is kept")
+	}
+}
+
+// A reload that comes and goes while the source lingers starts the linger anew.
+func TestLingerStartsAnew(t *testing.T) {
+	d := newDesk(t)
+	s := settingsOf(nobody)
+	_, end := d.acquire(s)
+	end()
+	early := <-d.timers
+	_, end = d.acquire(s)
+	end()
+	late := <-d.timers
+	early()
+	if len(d.registry.sources) != 1 {
+		t.Fatal("the linger of the first use ended the source after the second")
+	}
+	late()
+	if len(d.registry.sources) != 0 {
+		t.Error("the source was not ended")
+	}
+}
+
+func TestSourcesOfOneEndpoint(t *testing.T) {
+	d := newDesk(t)
+	s := settingsOf(nobody)
+	first, _ := d.acquire(s)
+	others := map[string]*source{}
+	for name, change := range map[string]func(*syncSettings){
+		"token":    func(s *syncSettings) { s.token = "t" },
+		"interval": func(s *syncSettings) { s.interval++ },
+		"timeout":  func(s *syncSettings) { s.timeout++ },
+		"maxBytes": func(s *syncSettings) { s.maxBytes++ },
+		"tls":      func(s *syncSettings) { s.tls.InsecureSkipVerify = true },
+	} {
+		other := s
+		change(&other)
+		others[name], _ = d.acquire(other)
+	}
+	for name, other := range others {
+		if other == first {
+			t.Errorf("another %s, but the same source", name)
+		}
+		if other.counters != first.counters {
+			t.Errorf("another %s, and counters of its own", name)
+		}
+	}
+	elsewhere, _ := d.acquire(settingsOf(nobody + "/elsewhere"))
+	if elsewhere.counters == first.counters {
+		t.Error("two endpoints share counters")
+	}
+}
+
+func TestNewSettingsInheritTheTable(t *testing.T) {
+	d := newDesk(t)
+	// Feeds that hold a table from the start stand for feeds that have polled.
+	revisions := []int64{1, 5, 3}
+	real := d.registry.start
+	d.registry.start = func(c feed.Config, last *feed.Snapshot) *feed.Feed {
+		if len(d.began) < len(revisions) {
+			d.began = append(d.began, last)
+			return feed.Start(c, &feed.Snapshot{Table: &table.Table{Revision: revisions[len(d.began)-1]}, Confirmed: time.Now()})
+		}
+		return real(c, last)
+	}
+	s := settingsOf(nobody)
+	for i := 0; i < 4; i++ {
+		s.interval++
+		d.acquire(s)
+	}
+	other := s
+	other.endpoint = nobody + "/elsewhere"
+	d.acquire(other)
+
+	var got []string
+	for _, last := range d.began {
+		if last == nil {
+			got = append(got, "none")
+		} else {
+			got = append(got, fmt.Sprint(last.Table.Revision))
+		}
+	}
+	if want := "none 1 5 5 none"; strings.Join(got, " ") != want {
+		t.Errorf("sources began with the revisions %s, want %s: the newest of the same endpoint", strings.Join(got, " "), want)
+	}
+}
+
+func TestSourcesUnderLoad(t *testing.T) {
+	d := newDesk(t)
+	s := settingsOf(nobody)
+	var wait sync.WaitGroup
+	for i := 0; i < 8; i++ {
+		wait.Add(1)
+		go func() {
+			defer wait.Done()
+			for j := 0; j < 10; j++ {
+				ctx, cancel := context.WithCancel(context.Background())
+				d.registry.acquire(ctx, s, func(string, bool) {})
+				cancel()
+			}
+		}()
+	}
+	wait.Wait()
+	// A release that found the source unused armed a timer. Those of earlier
+	// ones may still be under way, so go on until the source has ended.
+	for len(d.started) == 1 {
+		(<-d.timers)()
+		d.registry.mu.Lock()
+		left := len(d.registry.sources)
+		d.registry.mu.Unlock()
+		if left == 0 {
+			return
+		}
+	}
+	t.Errorf("%d feeds were started, want 1", len(d.started))
+}
+
+// A middleware serves the requests in flight after its context has ended.
+func TestOldMiddlewaresGoOn(t *testing.T) {
+	withSources(t, holding(testTable(table.Plan{RateLimit: perHour(9)}), 0))
+	ended := make(chan func(), 1)
+	sources.after = func(_ time.Duration, f func()) { ended <- f }
+	ctx, cancel := context.WithCancel(context.Background())
+	served := 0
+	handler, err := New(ctx, http.HandlerFunc(func(http.ResponseWriter, *http.Request) { served++ }), testConfig(weatherAPI), "test")
+	if err != nil {
+		t.Fatal(err)
+	}
+	cancel()
+	(<-ended)()
+	r := newRig(t, testConfig(weatherAPI))
+	w := (&rig{t: t, handler: handler}).do("GET", "/weather", "Authorization: Bearer ann")
+	if served != 1 || w.Code != http.StatusOK {
+		t.Errorf("got status %d from a middleware whose context has ended", w.Code)
+	}
+	if got := r.call("ann"); got != "ok 7" {
+		t.Errorf("old and new middleware count apart: got %q, want ok 7", got)
+	}
+}
+
+func TestReportOnce(t *testing.T) {
+	var lines []string
+	s := &source{reported: map[string]bool{}, report: func(line string, failed bool) {
+		if !failed {
+			t.Errorf("%s: not reported as a failure", line)
+		}
+		lines = append(lines, line)
+	}}
+	for i := 0; i < 3; i++ {
+		s.reportOnce("a")
+		s.reportOnce("b")
+	}
+	if got := strings.Join(lines, " "); got != "a b" {
+		t.Errorf("reported %q, want a and b once each", got)
+	}
+	for i := 0; i < 2000; i++ {
+		s.reportOnce(fmt.Sprint("line ", i))
+	}
+	if len(lines) != 1000 || len(s.reported) != 1000 {
+		t.Errorf("reported %d different lines and remembers %d, want 1000", len(lines), len(s.reported))
+	}
+}
+
+// Traefik makes an ERROR line of what goes where package log writes.
+func TestFailuresGoToTheLog(t *testing.T) {
+	var written bytes.Buffer
+	before := log.Writer()
+	log.SetOutput(&written)
+	report("trouble", true)
+	log.SetOutput(before)
+	if got := written.String(); got != "tollgate: trouble\n" {
+		t.Errorf("got %q", got)
+	}
+}
+
+func TestPanicsAreReported(t *testing.T) {
+	told := make(chan string, 1)
+	tell := func(line string, failed bool) { told <- fmt.Sprint(line, " ", failed) }
+	go func() {
+		defer recovered(tell)
+		panic("oh")
+	}()
+	if got := <-told; got != "panic: oh true" {
+		t.Errorf("reported %q", got)
+	}
+}
