@@ -25,6 +25,7 @@ func FuzzParse(f *testing.F) {
 			f.Add(data, strings.HasSuffix(path, ".json"))
 		}
 	}
+	f.Add([]byte("# tollgate:x\n---\na: 'b\n# tollgate:y' # tollgate:z\nc: |\n  # tollgate:u\n"), false)
 	f.Fuzz(func(t *testing.T, data []byte, isJSON bool) {
 		name := "f.yaml"
 		if isJSON {
@@ -37,6 +38,11 @@ func FuzzParse(f *testing.F) {
 		for _, found := range loaded.Findings {
 			if found.Line < 0 || found.Line > lines || found.Problem == "" || found.File != name {
 				t.Errorf("of %d lines: %v", lines, found)
+			}
+		}
+		for _, c := range loaded.Comments {
+			if c.Line < 1 || c.Column < 1 || c.From < 1 || c.To > lines || c.From > c.To+1 {
+				t.Errorf("of %d lines: %+v", lines, c)
 			}
 		}
 	})

@@ -25,8 +25,8 @@ import (
 	"github.com/tollgate-apim/tollgate/controlplane/key"
 )
 
-// maxFileBytes is the size above which a file is not read.
-const maxFileBytes = 16 << 20
+// MaxFileBytes is the size above which a file is not read.
+const MaxFileBytes = 16 << 20
 
 // defaultNamespace is that of objects which do not name one.
 const defaultNamespace = "default"
@@ -59,6 +59,8 @@ type Loaded struct {
 	// Broken counts, by file, what could not be read or parsed, so that nobody
 	// can tell which objects are missing.
 	Broken map[string]int
+	// Comments are those for Tollgate, of documents that could be parsed.
+	Comments []Comment
 }
 
 // Load reads files. It never fails: what cannot be used is left out, with a
@@ -77,9 +79,25 @@ func Load(ctx context.Context, files []File) *Loaded {
 
 // Parse reads what one file of that name would hold.
 func Parse(name string, data []byte) *Loaded {
+	return ParseAll(context.Background(), []Text{{name, data}})
+}
+
+// Text is what a file of that name would hold.
+type Text struct {
+	Name string
+	Data []byte
+}
+
+// ParseAll is Load for texts that come from elsewhere.
+func ParseAll(ctx context.Context, texts []Text) *Loaded {
 	l := newLoader()
-	l.name = name
-	l.data(data)
+	for _, t := range texts {
+		if ctx.Err() != nil {
+			break
+		}
+		l.name = t.Name
+		l.data(t.Data)
+	}
 	return l.loaded()
 }
 
@@ -142,7 +160,7 @@ func (l *loader) file(path string) {
 		return
 	}
 	defer f.Close()
-	data, err := io.ReadAll(io.LimitReader(f, maxFileBytes+1))
+	data, err := io.ReadAll(io.LimitReader(f, MaxFileBytes+1))
 	if err != nil {
 		l.broken(finding.File, 0, "cannot be read: "+reason(err), "", "")
 		return
@@ -160,8 +178,8 @@ func reason(err error) string {
 }
 
 func (l *loader) data(data []byte) {
-	if len(data) > maxFileBytes {
-		l.broken(finding.File, 0, "is too large", fmt.Sprintf("at most %d MiB", maxFileBytes>>20), "split it into several files")
+	if len(data) > MaxFileBytes {
+		l.broken(finding.File, 0, "is too large", fmt.Sprintf("at most %d MiB", MaxFileBytes>>20), "split it into several files")
 		return
 	}
 	if !utf8.Valid(data) {
@@ -172,8 +190,15 @@ func (l *loader) data(data []byte) {
 		l.json(data)
 		return
 	}
-	for _, c := range split(data) {
-		l.chunk(c)
+	var preamble chunk
+	for i, c := range split(data) {
+		switch {
+		case !isPreamble(c.text):
+			l.chunk(preamble, c)
+			preamble = chunk{}
+		case i == 0:
+			preamble = c
+		}
 	}
 }
 
@@ -187,7 +212,7 @@ func (l *loader) json(data []byte) {
 		l.broken(finding.Syntax, line, "the document cannot be parsed: "+err.Error(), "", "")
 		return
 	}
-	l.chunk(chunk{text: unescapeJSON(data)})
+	l.chunk(chunk{}, chunk{text: unescapeJSON(data)})
 }
 
 // unescapeJSON writes out the two escapes of JSON that YAML lacks: the slash,
@@ -274,24 +299,27 @@ func isPreamble(text []byte) bool {
 	return true
 }
 
-func (l *loader) chunk(c chunk) {
-	if isPreamble(c.text) {
-		return
-	}
+// chunk takes in the documents of a chunk, above which is a preamble.
+func (l *loader) chunk(preamble, c chunk) {
 	decode := yaml.NewDecoder(bytes.NewReader(c.text))
+	var documents []*yaml.Node
 	for {
 		var doc yaml.Node
 		err := decode.Decode(&doc)
 		if errors.Is(err, io.EOF) {
-			return
+			break
 		}
 		if err != nil {
 			l.syntax(c, err)
 			return
 		}
 		if doc.Kind == yaml.DocumentNode && len(doc.Content) == 1 {
+			documents = append(documents, doc.Content[0])
 			l.document(doc.Content[0], c.lineOffset)
 		}
+	}
+	if bytes.Contains(preamble.text, []byte(commentMark)) || bytes.Contains(c.text, []byte(commentMark)) {
+		l.comments(preamble, c, documents)
 	}
 }
 
