@@ -1,0 +1,410 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"math/rand/v2"
+	"net/http"
+	"time"
+
+	"github.com/tollgate-apim/tollgate/bench/load"
+	"github.com/tollgate-apim/tollgate/bench/report"
+	"github.com/tollgate-apim/tollgate/bench/stats"
+)
+
+// ramp is how long a load runs before it is measured.
+const ramp = 200 * time.Millisecond
+
+// plan says how long everything takes.
+type plan struct {
+	rounds      int
+	window      time.Duration // of one measurement in a closed loop
+	connections int
+
+	latencyRounds int
+	latencyWindow time.Duration
+
+	bigKeys      int
+	bigWindow    time.Duration // like window, with the big table
+	activations  int
+	quiet        time.Duration // before each activation
+	unknownKeys  int
+	countedCalls uint64 // of each row, to count allocations
+}
+
+var (
+	fullPlan = plan{
+		rounds: 7, window: 2 * time.Second, connections: 16,
+		latencyRounds: 3, latencyWindow: 4 * time.Second,
+		bigKeys: 1_000_000, bigWindow: 4 * time.Second,
+		activations: 3, quiet: 8 * time.Second,
+		unknownKeys: 1_000_000, countedCalls: 20_000,
+	}
+	quickPlan = plan{
+		rounds: 3, window: 600 * time.Millisecond, connections: 16,
+		latencyRounds: 1, latencyWindow: 1500 * time.Millisecond,
+		bigKeys: 100_000, bigWindow: 600 * time.Millisecond,
+		activations: 1, quiet: 2 * time.Second,
+		unknownKeys: 50_000, countedCalls: 3_000,
+	}
+)
+
+// bench is one run.
+type bench struct {
+	plan
+	seed    uint64
+	results *report.Results
+	gateway *gateway
+	say     func(format string, args ...any)
+	// sent numbers the requests, so that no unknown key comes twice.
+	sent uint64
+}
+
+// add gives rows a place in the results.
+func (b *bench) add(rows []*row) {
+	for _, r := range rows {
+		b.results.Rows = append(b.results.Rows, r.Row)
+	}
+}
+
+// rounds measures all rows in turn, in another order each time.
+func (b *bench) timeRows(ctx context.Context, rows []*row, rounds int, window time.Duration) error {
+	random := rand.New(rand.NewPCG(b.seed, uint64(len(rows)))) //nolint:gosec // Draws an order.
+	for round := range rounds + 1 {
+		warmUp := round == 0 // Whose numbers are thrown away.
+		for _, i := range random.Perm(len(rows)) {
+			r := rows[i]
+			if err := ctx.Err(); err != nil {
+				return err
+			}
+			for_ := window
+			if warmUp {
+				for_ = window / 4
+			}
+			cpu, perSecond, err := b.time(r, for_)
+			if err != nil {
+				return fmt.Errorf("row %s: %w", r.Name, err)
+			}
+			if warmUp {
+				continue
+			}
+			result := b.results.Row(r.Name)
+			result.CPU = append(result.CPU, cpu)
+			result.PerSecond = append(result.PerSecond, perSecond)
+			b.say("round %d/%d  %-16s %6.1f µs of CPU a request  %6.0f requests/s", round, rounds, r.Name, cpu, perSecond)
+		}
+	}
+	return nil
+}
+
+// time runs a closed loop and returns the processor time of Traefik for a
+// request, in µs, and the requests a second.
+func (b *bench) time(r *row, window time.Duration) (cpu, perSecond float64, err error) {
+	loop, err := load.StartClosed(r.target(b.gateway.addresses), b.connections, b.sent)
+	if err != nil {
+		return 0, 0, err
+	}
+	defer func() { b.sent += 2 * loop.Count() }()
+	time.Sleep(ramp)
+	pid := b.gateway.PID()
+	cpuBefore, err := cpuTime(pid)
+	before, begin := loop.Count(), time.Now()
+	time.Sleep(window)
+	cpuAfter, err2 := cpuTime(pid)
+	after, took := loop.Count(), time.Since(begin)
+	if err := firstOf(loop.Stop(), err, err2); err != nil {
+		return 0, 0, err
+	}
+	n := float64(after - before)
+	if n == 0 {
+		return 0, 0, fmt.Errorf("not one answer in %s", window)
+	}
+	return float64((cpuAfter - cpuBefore).Nanoseconds()) / n / 1000, n / took.Seconds(), nil
+}
+
+func firstOf(errs ...error) error {
+	for _, err := range errs {
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// latencies measures rows at the same rate: half of what the machine does with
+// Tollgate in a closed loop.
+func (b *bench) latencies(ctx context.Context, rows []*row) error {
+	var own *report.Row
+	if own = b.results.Row(report.Tollgate); own == nil || len(own.PerSecond) == 0 {
+		return nil
+	}
+	rate := stats.Of(own.PerSecond).Median / 2
+	b.results.Setup.Rate = rate
+	random := rand.New(rand.NewPCG(b.seed, 1)) //nolint:gosec // Draws an order.
+	for round := range b.latencyRounds {
+		for _, i := range random.Perm(len(rows)) {
+			r := rows[i]
+			result := b.results.Row(r.Name)
+			// A row that can hardly do so much would show a queue, not a latency.
+			if r.Status != http.StatusOK || stats.Of(result.PerSecond).Median < 1.3*rate {
+				continue
+			}
+			took, err := b.open(ctx, r, rate, b.latencyWindow)
+			if err != nil {
+				return fmt.Errorf("row %s: %w", r.Name, err)
+			}
+			took = took[len(took)/10:] // The ramp.
+			p50, p99, p999 := quantiles(took)
+			result.P50 = append(result.P50, p50)
+			result.P99 = append(result.P99, p99)
+			result.P999 = append(result.P999, p999)
+			b.say("latency %d/%d  %-16s median %.2f ms, 99 %% %.2f ms (sent late by %.2f ms at 99 %%)", round+1, b.latencyRounds,
+				r.Name, p50/1000, p99/1000, late(took)/1000)
+		}
+	}
+	return nil
+}
+
+func (b *bench) open(ctx context.Context, r *row, rate float64, window time.Duration) ([]load.Latency, error) {
+	ctx, cancel := context.WithTimeout(ctx, window)
+	defer cancel()
+	return load.Open(ctx, r.target(b.gateway.addresses), 8*b.connections, rate)
+}
+
+// quantiles returns latencies in µs.
+func quantiles(latencies []load.Latency) (p50, p99, p999 float64) {
+	took := make([]float64, len(latencies))
+	for i, l := range latencies {
+		took[i] = float64(l.Took.Nanoseconds()) / 1000
+	}
+	return stats.Quantile(took, 0.5), stats.Quantile(took, 0.99), stats.Quantile(took, 0.999)
+}
+
+func late(latencies []load.Latency) float64 {
+	late := make([]float64, len(latencies))
+	for i, l := range latencies {
+		late[i] = float64(l.Late.Nanoseconds()) / 1000
+	}
+	return stats.Quantile(late, 0.99)
+}
+
+// sendUnknown sends many unknown keys and tells what memory they leave behind.
+func (b *bench) sendUnknown(r *row) error {
+	before, _, err := resident(b.gateway.PID())
+	if err != nil {
+		return err
+	}
+	b.say("sending %s different unknown keys", report.Thousands(b.unknownKeys))
+	if err := load.Send(r.target(b.gateway.addresses), b.connections, b.sent, uint64(b.unknownKeys)); err != nil {
+		return err
+	}
+	b.sent += 2 * uint64(b.unknownKeys)
+	after, _, err := resident(b.gateway.PID())
+	if err != nil {
+		return err
+	}
+	b.results.UnknownKeys = &report.UnknownKeys{Keys: b.unknownKeys, BeforeMB: mb(before), AfterMB: mb(after)}
+	b.say("resident memory: %.0f MB before, %.0f MB after", mb(before), mb(after))
+	return nil
+}
+
+func mb(bytes int64) float64 { return float64(bytes) / (1 << 20) }
+
+// activate measures what admitted requests wait for while the big table is put
+// in force.
+func (b *bench) activate(ctx context.Context, r *row) error {
+	cpu, perSecond, err := b.time(r, b.window)
+	if err != nil {
+		return err
+	}
+	b.say("before the big table: %.1f µs of CPU a request, %.0f requests/s", cpu, perSecond)
+	a := &report.Activation{Keys: b.bigKeys, Rate: perSecond / 2}
+	before, _, err := resident(b.gateway.PID())
+	if err != nil {
+		return err
+	}
+	for i := range b.activations {
+		spec := tableSpec{Revision: i + 2, Keys: b.bigKeys, APIs: 1}
+		b.say("making a table of %s keys", report.Thousands(spec.Keys))
+		table := spec.bytes()
+		a.MegaBytes = float64(len(table)) / 1e6
+		if err := b.activateOnce(ctx, r, spec, table, a); err != nil {
+			return err
+		}
+	}
+	now, peak, err := resident(b.gateway.PID())
+	if err != nil {
+		return err
+	}
+	b.results.Activation = a
+	b.results.Memory = &report.Memory{Keys: b.bigKeys, BeforeMB: mb(before), ResidentMB: mb(now), PeakMB: mb(peak)}
+	return nil
+}
+
+func (b *bench) activateOnce(ctx context.Context, r *row, spec tableSpec, table []byte, a *report.Activation) error {
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Minute)
+	defer cancel()
+	var changed time.Time
+	go func() {
+		time.Sleep(b.quiet)
+		changed = time.Now()
+		b.gateway.big.put(spec, table)
+		for ctx.Err() == nil {
+			if _, _, ok := b.gateway.big.activation(); ok {
+				break
+			}
+			time.Sleep(10 * time.Millisecond)
+		}
+		cancel()
+	}()
+	latencies, err := load.Open(ctx, r.target(b.gateway.addresses), 16*b.connections, a.Rate)
+	if err != nil {
+		return err
+	}
+	begun, confirmed, ok := b.gateway.big.activation()
+	if !ok {
+		return fmt.Errorf("a table of %s keys was not put in force in time; Traefik's last lines:\n%s", report.Thousands(spec.Keys), b.gateway.Log.Tail(5))
+	}
+	var quiet, busy []load.Latency
+	for _, l := range latencies {
+		switch {
+		case l.Due.Before(changed):
+			quiet = append(quiet, l)
+		case l.Due.After(begun) && l.Due.Before(confirmed):
+			busy = append(busy, l)
+		}
+	}
+	quiet = quiet[len(quiet)/10:] // The ramp.
+	quietP50, quietP99, _ := quantiles(quiet)
+	busyP50, busyP99, _ := quantiles(busy)
+	longest := time.Duration(0)
+	for _, l := range busy {
+		longest = max(longest, l.Took)
+	}
+	a.Seconds = append(a.Seconds, confirmed.Sub(begun).Seconds())
+	a.QuietP50, a.QuietP99 = append(a.QuietP50, quietP50), append(a.QuietP99, quietP99)
+	a.BusyP50, a.BusyP99 = append(a.BusyP50, busyP50), append(a.BusyP99, busyP99)
+	a.BusyMax = append(a.BusyMax, float64(longest.Microseconds()))
+	b.say("activation took %.1f s; 99 %% latency %.2f ms quiet, %.2f ms meanwhile, longest %.1f ms",
+		confirmed.Sub(begun).Seconds(), quietP99/1000, busyP99/1000, float64(longest.Microseconds())/1000)
+	return nil
+}
+
+// memStats is the part of Traefik's runtime.MemStats that we look at.
+type memStats struct {
+	Mallocs    uint64
+	TotalAlloc uint64
+	HeapAlloc  uint64
+}
+
+// memStats asks a gateway with debug; collected says after a collection.
+func (g *gateway) memStats(ctx context.Context, collected bool) (memStats, error) {
+	if collected {
+		for range 2 { // What is finalized in the first is gone after the second.
+			resp, err := g.admin(ctx, "/debug/pprof/heap?gc=1")
+			if err != nil {
+				return memStats{}, err
+			}
+			resp.Body.Close()
+		}
+	}
+	resp, err := g.admin(ctx, "/debug/vars")
+	if err != nil {
+		return memStats{}, err
+	}
+	defer resp.Body.Close()
+	var vars struct {
+		MemStats memStats `json:"memstats"`
+	}
+	err = json.NewDecoder(resp.Body).Decode(&vars)
+	return vars.MemStats, err
+}
+
+// count counts what requests of each row allocate, in a gateway with debug.
+func (b *bench) count(ctx context.Context, rows []*row) error {
+	for _, r := range rows {
+		t := r.target(b.gateway.addresses)
+		if err := load.Send(t, b.connections, b.sent, b.countedCalls); err != nil {
+			return fmt.Errorf("row %s: %w", r.Name, err)
+		}
+		before, err := b.gateway.memStats(ctx, false)
+		if err != nil {
+			return err
+		}
+		loop, err := load.StartClosed(t, b.connections, b.sent+2*b.countedCalls)
+		if err != nil {
+			return err
+		}
+		for loop.Count() < b.countedCalls {
+			time.Sleep(time.Millisecond)
+		}
+		if err := loop.Stop(); err != nil {
+			return fmt.Errorf("row %s: %w", r.Name, err)
+		}
+		after, err := b.gateway.memStats(ctx, false)
+		if err != nil {
+			return err
+		}
+		b.sent += 4 * b.countedCalls
+		n := float64(loop.Count())
+		result := b.results.Row(r.Name)
+		result.Allocations = float64(after.Mallocs-before.Mallocs) / n
+		result.Bytes = float64(after.TotalAlloc-before.TotalAlloc) / n
+		b.say("%-16s %5.0f allocations, %6.0f bytes a request", r.Name, result.Allocations, result.Bytes)
+	}
+	return nil
+}
+
+// weigh measures what a key of the big table takes on the heap, and what unknown
+// keys leave there, in a gateway with debug.
+func (b *bench) weigh(ctx context.Context, unknown *row) error {
+	before, err := b.gateway.memStats(ctx, true)
+	if err != nil {
+		return err
+	}
+	keys := b.unknownKeys / 10
+	if err := load.Send(unknown.target(b.gateway.addresses), b.connections, b.sent, uint64(keys)); err != nil {
+		return err
+	}
+	after, err := b.gateway.memStats(ctx, true)
+	if err != nil {
+		return err
+	}
+	if u := b.results.UnknownKeys; u != nil {
+		u.HeapOfKeys, u.HeapMB = keys, mb(int64(after.HeapAlloc)-int64(before.HeapAlloc))
+	}
+
+	rows, err := b.gateway.addBig(ctx, b.bigKeys)
+	if err != nil {
+		return err
+	}
+	if before, err = b.gateway.memStats(ctx, true); err != nil {
+		return err
+	}
+	b.gateway.big.set(tableSpec{Revision: 2, Keys: b.bigKeys, APIs: 1})
+	if err := b.awaitBig(ctx); err != nil {
+		return err
+	}
+	if after, err = b.gateway.memStats(ctx, true); err != nil {
+		return err
+	}
+	more := float64(int64(after.HeapAlloc) - int64(before.HeapAlloc))
+	if m := b.results.Memory; m != nil {
+		m.HeapPerKey = more / float64(b.bigKeys-smallest.Keys)
+		b.say("a key takes %.0f bytes of heap", m.HeapPerKey)
+	}
+	return b.count(ctx, rows)
+}
+
+func (b *bench) awaitBig(ctx context.Context) error {
+	for begin := time.Now(); time.Since(begin) < 5*time.Minute; time.Sleep(50 * time.Millisecond) {
+		if _, _, ok := b.gateway.big.activation(); ok {
+			return nil
+		}
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+	}
+	return fmt.Errorf("a table of %s keys was not put in force in time", report.Thousands(b.bigKeys))
+}

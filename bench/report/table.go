@@ -1,0 +1,221 @@
+package report
+
+import (
+	"fmt"
+	"strconv"
+	"strings"
+
+	"github.com/tollgate-apim/tollgate/bench/stats"
+)
+
+// Thousands formats n with a comma at each thousand.
+func Thousands(n int) string {
+	digits := strconv.Itoa(n)
+	for i := len(digits) - 3; i > 0 && digits[i-1] != '-'; i -= 3 {
+		digits = digits[:i] + "," + digits[i:]
+	}
+	return digits
+}
+
+func thousands(f float64) string { return Thousands(int(f + 0.5)) }
+
+// within formats a median with its least and greatest value.
+func within(s stats.Spread, digits int) string {
+	format := func(f float64) string { return strconv.FormatFloat(f, 'f', digits, 64) }
+	return fmt.Sprintf("%s (%s–%s)", format(s.Median), format(s.Min), format(s.Max))
+}
+
+// Markdown returns the tables.
+func Markdown(r *Results) string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "Measured on %s at commit %s: %s, %d cores, %s, Traefik %s built by %s; %d rounds of %g seconds for each row, %d connections, seed %d. ",
+		r.Date, r.Commit, r.Machine.Processor, r.Machine.Cores, r.Machine.System, r.Machine.Traefik, r.Machine.Go,
+		r.Setup.Rounds, r.Setup.Seconds, r.Setup.Connections, r.Setup.Seed)
+	fmt.Fprintf(&b, "Load average before: %.1f. ", r.Machine.LoadBefore)
+	if r.Quick {
+		b.WriteString("**A quick run: expect more noise than it shows.** ")
+	}
+	b.WriteString("In brackets the least and the greatest of the rounds.\n\n")
+
+	rowsTable(&b, r)
+	latencyTable(&b, r)
+	activationTable(&b, r)
+	memoryTable(&b, r)
+	targetsTable(&b, r)
+	return b.String()
+}
+
+func rowsTable(b *strings.Builder, r *Results) {
+	b.WriteString("| route | CPU per request, µs | of bare | of no-op | added, of what basicAuth + rateLimit add | requests/s | of bare | allocations |\n")
+	b.WriteString("| --- | --- | --- | --- | --- | --- | --- | --- |\n")
+	for _, row := range r.Rows {
+		if len(row.CPU) == 0 {
+			continue
+		}
+		s := row.Summary
+		ofNative := fmt.Sprintf("%.2f", s.OfNative)
+		if s.OfNative <= 0 { // Refusals cost less than forwarding does.
+			ofNative = "–"
+		}
+		allocations := "–"
+		if row.Allocations > 0 {
+			allocations = fmt.Sprintf("%.0f", row.Allocations)
+		}
+		fmt.Fprintf(b, "| %s | %s | %.2f | %.2f | %s | %s | %.2f | %s |\n", row.Title, within(s.CPU, 1),
+			s.ToBare.Median, s.ToNoop.Median, ofNative, thousands(s.PerSecond.Median), s.PerSecondToBare.Median, allocations)
+	}
+	b.WriteString("\n")
+}
+
+func latencyTable(b *strings.Builder, r *Results) {
+	if r.Setup.Rate == 0 {
+		return
+	}
+	fmt.Fprintf(b, "Latency at %s requests a second, sent at fixed times whether answers come or not:\n\n", thousands(r.Setup.Rate))
+	b.WriteString("| route | median, ms | 99 % | 99.9 % |\n| --- | --- | --- | --- |\n")
+	for _, row := range r.Rows {
+		if len(row.P50) > 0 {
+			fmt.Fprintf(b, "| %s | %s | %s | %s |\n", row.Title, ms(row.P50), ms(row.P99), ms(row.P999))
+		}
+	}
+	b.WriteString("\n")
+}
+
+func ms(µs []float64) string {
+	inMs := make([]float64, len(µs))
+	for i, v := range µs {
+		inMs[i] = v / 1000
+	}
+	return within(stats.Of(inMs), 2)
+}
+
+func activationTable(b *strings.Builder, r *Results) {
+	a := r.Activation
+	if a == nil {
+		return
+	}
+	fmt.Fprintf(b, "Admitted requests while a table of %s keys (%.0f MB of JSON) is put in force, at %s requests a second, half of what the machine can do:\n\n",
+		Thousands(a.Keys), a.MegaBytes, thousands(a.Rate))
+	b.WriteString("| | median, ms | 99 % | longest |\n| --- | --- | --- | --- |\n")
+	fmt.Fprintf(b, "| quiet | %s | %s | |\n", ms(a.QuietP50), ms(a.QuietP99))
+	fmt.Fprintf(b, "| while the table is loaded, %s seconds | %s | %s | %s |\n\n", within(stats.Of(a.Seconds), 1), ms(a.BusyP50), ms(a.BusyP99), ms(a.BusyMax))
+}
+
+func memoryTable(b *strings.Builder, r *Results) {
+	if m := r.Memory; m != nil {
+		fmt.Fprintf(b, "Memory: a table of %s keys, each of an application of its own, takes **%.0f bytes of heap for each key** after a collection. Traefik grows from %.0f to %.0f MB, at its peak %.0f MB.\n\n",
+			Thousands(m.Keys), m.HeapPerKey, m.BeforeMB, m.ResidentMB, m.PeakMB)
+	}
+	if u := r.UnknownKeys; u != nil {
+		fmt.Fprintf(b, "After %s different unknown keys Traefik has %.0f MB of memory, %.0f MB before.", Thousands(u.Keys), u.AfterMB, u.BeforeMB)
+		if u.HeapOfKeys > 0 {
+			fmt.Fprintf(b, " The heap after a collection grows by %.2f MB through %s of them.", u.HeapMB, Thousands(u.HeapOfKeys))
+		}
+		b.WriteString("\n\n")
+	}
+}
+
+// A Target is what the project has set itself.
+type Target struct {
+	What  string
+	Value float64
+	// AtMost, or AtLeast where it is 0, is the target, and Stretch a better one.
+	AtMost, AtLeast, Stretch float64
+}
+
+// Met tells whether the value is within the target.
+func (t Target) Met() bool {
+	if t.AtMost != 0 {
+		return t.Value <= t.AtMost
+	}
+	return t.Value >= t.AtLeast
+}
+
+// Targets returns the targets of which the values were measured.
+func Targets(r *Results) []Target {
+	var targets []Target
+	summary := func(name string) *Summary {
+		if row := r.Row(name); row != nil && len(row.CPU) > 0 {
+			return row.Summary
+		}
+		return nil
+	}
+	add := func(t Target) { targets = append(targets, t) }
+	own := summary(Tollgate)
+	if own == nil {
+		return nil
+	}
+	if summary(Bare) != nil {
+		add(Target{What: "CPU of an admitted request, of the bare route's", Value: own.ToBare.Median, AtMost: 1.30, Stretch: 1.18})
+	}
+	if summary(Native) != nil {
+		add(Target{What: "CPU added, of what basicAuth + rateLimit add", Value: own.OfNative, AtMost: 2, Stretch: 1.25})
+	}
+	if summary(Bare) != nil {
+		add(Target{What: "requests a second, of the bare route's", Value: own.PerSecondToBare.Median, AtLeast: 0.80, Stretch: 0.90})
+	}
+	for _, t := range []struct {
+		keys            int
+		atMost, stretch float64
+	}{{1, 0.7, 0.4}, {1000, 0.2, 0.1}} {
+		if least := leastAdded(r, t.keys); least > 0 {
+			add(Target{What: fmt.Sprintf("CPU added, of what the cheapest other plugin adds with %s keys", Thousands(t.keys)),
+				Value: own.Added.Median / least, AtMost: t.atMost, Stretch: t.stretch})
+		}
+	}
+	if s := summary(Unknown); s != nil {
+		ratio := stats.Of(stats.Ratios(r.Row(Unknown).CPU, r.Row(Tollgate).CPU))
+		add(Target{What: "CPU of refusing an unknown key, of an admitted request's", Value: ratio.Median, AtMost: 0.6, Stretch: 0.4})
+	}
+	if summary(ManyKeys) != nil && summary(FewKeys) != nil {
+		ratio := stats.Of(stats.Ratios(r.Row(ManyKeys).CPU, r.Row(FewKeys).CPU))
+		add(Target{What: fmt.Sprintf("CPU with %s keys in the table, of that with 10", Thousands(r.Row(ManyKeys).Keys)),
+			Value: ratio.Median, AtMost: 1.1, Stretch: 1.05})
+	}
+	if u := r.UnknownKeys; u != nil {
+		add(Target{What: "memory after " + Thousands(u.Keys) + " different unknown keys, MB more", Value: u.AfterMB - u.BeforeMB, AtMost: 16, Stretch: 4})
+	}
+	if a := r.Activation; a != nil {
+		ratio := stats.Of(stats.Ratios(a.BusyP99, a.QuietP99))
+		add(Target{What: "99 % latency while a table of " + Thousands(a.Keys) + " keys is loaded, of the quiet one", Value: ratio.Median, AtMost: 2})
+	}
+	return targets
+}
+
+// leastAdded returns what the cheapest plugin of others adds, or 0.
+func leastAdded(r *Results, keys int) float64 {
+	least := 0.0
+	for _, row := range r.Rows {
+		if row.Foreign == "" || row.Keys != keys || len(row.CPU) == 0 {
+			continue
+		}
+		if added := row.Summary.Added.Median; least == 0 || added < least {
+			least = added
+		}
+	}
+	return least
+}
+
+func targetsTable(b *strings.Builder, r *Results) {
+	targets := Targets(r)
+	if len(targets) == 0 {
+		return
+	}
+	b.WriteString("What we set ourselves:\n\n| | measured | target | stretch | |\n| --- | --- | --- | --- | --- |\n")
+	for _, t := range targets {
+		sign, bound := "≤", t.AtMost
+		if t.AtMost == 0 {
+			sign, bound = "≥", t.AtLeast
+		}
+		stretch := ""
+		if t.Stretch != 0 {
+			stretch = fmt.Sprintf("%s %.4g", sign, t.Stretch)
+		}
+		verdict := "met"
+		if !t.Met() {
+			verdict = "**missed**"
+		}
+		fmt.Fprintf(b, "| %s | %.2f | %s %.4g | %s | %s |\n", t.What, t.Value, sign, bound, stretch, verdict)
+	}
+	b.WriteString("\n")
+}

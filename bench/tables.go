@@ -1,0 +1,176 @@
+package main
+
+import (
+	"bytes"
+	"crypto/sha3"
+	"encoding/hex"
+	"fmt"
+	"net"
+	"net/http"
+	"strconv"
+	"sync"
+	"time"
+)
+
+// Names in the generated tables.
+const (
+	rateSubscription    = "bench/rate-sub"
+	fullSubscription    = "bench/full-sub"
+	limitedSubscription = "bench/limited-sub"
+)
+
+// The keys that every table has besides the numbered ones.
+const (
+	fullKey    = "tg_the_key_with_rate_limit_quota_and_set"
+	limitedKey = "tg_the_key_whose_rate_limit_is_used_up_1"
+)
+
+// A tableSpec says what a table to generate has: equal ones give equal tables.
+type tableSpec struct {
+	// Revision is the table's own.
+	Revision int
+	// Keys is how many numbered keys there are, each of an application of its own.
+	Keys int
+	// APIs is how many APIs there are. Every application may call all of them.
+	APIs int
+}
+
+// apiName returns the name of an API of the tables.
+func apiName(n int) string { return fmt.Sprintf("bench/api-%04d", n) }
+
+// numberedKey appends the n-th key to buf. Like those that `tollgate key new`
+// makes it has 40 characters.
+func numberedKey(buf []byte, n uint64) []byte {
+	buf = append(buf, "tg_bench_"...)
+	digits := strconv.AppendUint(nil, n, 10)
+	for range 31 - len(digits) {
+		buf = append(buf, '0')
+	}
+	return append(buf, digits...)
+}
+
+// bytes returns the table as JSON, as long as 300 bytes for each key.
+func (s tableSpec) bytes() []byte {
+	var b bytes.Buffer
+	b.Grow(s.Keys*330 + s.APIs*200 + s.APIs*60*min(s.Keys, 20) + 4096)
+	fmt.Fprintf(&b, `{"revision":%d,"issuedAt":"2026-11-21T17:00:00Z",`, s.Revision)
+	b.WriteString(`"plans":{` +
+		`"bench/rate":{"title":"Rate limit","rateLimit":{"limit":100000,"period":"1s","bucket":"application"}},` +
+		`"bench/full":{"title":"Both","rateLimit":{"limit":100000,"period":"1s"},"quota":{"limit":1000000000,"period":"720h"}},` +
+		`"bench/limited":{"title":"Used up","rateLimit":{"limit":1,"period":"1h"}}},`)
+	b.WriteString(`"apis":{`)
+	for i := range s.APIs {
+		separate(&b, i)
+		fmt.Fprintf(&b, `"%s":{"operationSets":{"write":[{"methods":["POST"],"pathPrefix":"/weather"}],`+
+			`"read":[{"methods":["GET"],"path":"/"},{"methods":["GET"],"pathPrefix":"/weather"}]}}`, apiName(i))
+	}
+	b.WriteString(`},"subscriptions":{"` + rateSubscription + `":{"plan":"bench/rate"},` +
+		`"` + fullSubscription + `":{"plan":"bench/full","operationFilter":{"include":["read"]}},` +
+		`"` + limitedSubscription + `":{"plan":"bench/limited"}},"applications":{`)
+	s.application(&b, "full", fullSubscription)
+	b.WriteByte(',')
+	s.application(&b, "limited", limitedSubscription)
+	for i := range s.Keys {
+		b.WriteByte(',')
+		s.application(&b, fmt.Sprintf("%07d", i), rateSubscription)
+	}
+	b.WriteString(`},"keys":{`)
+	holder(&b, []byte(fullKey), "full")
+	b.WriteByte(',')
+	holder(&b, []byte(limitedKey), "limited")
+	var key []byte
+	for i := range s.Keys {
+		b.WriteByte(',')
+		key = numberedKey(key[:0], uint64(i))
+		holder(&b, key, fmt.Sprintf("%07d", i))
+	}
+	b.WriteString("}}\n")
+	return b.Bytes()
+}
+
+func separate(b *bytes.Buffer, i int) {
+	if i > 0 {
+		b.WriteByte(',')
+	}
+}
+
+func (s tableSpec) application(b *bytes.Buffer, name, subscription string) {
+	fmt.Fprintf(b, `"bench/app-%s":{"appId":"app-%[1]s","owner":"67f67907ee260b44336a952e","grants":{`, name)
+	for i := range s.APIs {
+		separate(b, i)
+		fmt.Fprintf(b, `"%s":"%s"`, apiName(i), subscription)
+	}
+	b.WriteString(`}}`)
+}
+
+func holder(b *bytes.Buffer, key []byte, application string) {
+	digest := sha3.SumSHAKE256(key, 64)
+	b.WriteByte('"')
+	b.Write(hex.AppendEncode(b.AvailableBuffer(), digest))
+	fmt.Fprintf(b, `":[{"application":"bench/app-%s","title":"key-1"}]`, application)
+}
+
+// tableServer is a sync endpoint that serves one table.
+type tableServer struct {
+	URL    string
+	server *http.Server
+
+	mu        sync.Mutex
+	table     []byte
+	etag      string
+	begun     time.Time // when the table was last asked for
+	confirmed time.Time // when a gateway first named its tag; zero before
+}
+
+func startTableServer(spec tableSpec) (*tableServer, error) {
+	listener, err := net.Listen("tcp", "127.0.0.1:0") //nolint:noctx // Returns at once.
+	if err != nil {
+		return nil, err
+	}
+	s := &tableServer{URL: "http://" + listener.Addr().String()}
+	s.set(spec)
+	s.server = &http.Server{Handler: s, ReadHeaderTimeout: 10 * time.Second}
+	go s.server.Serve(listener) //nolint:errcheck // Ends with stop.
+	return s, nil
+}
+
+func (s *tableServer) stop() { _ = s.server.Close() }
+
+// set changes the table, and returns its size in bytes.
+func (s *tableServer) set(spec tableSpec) int {
+	table := spec.bytes()
+	s.put(spec, table)
+	return len(table)
+}
+
+// put is set with the table made beforehand.
+func (s *tableServer) put(spec tableSpec, table []byte) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.table, s.etag = table, fmt.Sprintf(`"%d-%d-%d"`, spec.Revision, spec.Keys, spec.APIs)
+	s.begun, s.confirmed = time.Time{}, time.Time{}
+}
+
+// activation returns when the table was asked for and when a gateway showed that
+// it is in force; ok is false before.
+func (s *tableServer) activation() (begun, confirmed time.Time, ok bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.begun, s.confirmed, !s.confirmed.IsZero()
+}
+
+func (s *tableServer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	s.mu.Lock()
+	table, etag, now := s.table, s.etag, time.Now()
+	known := r.Header.Get("If-None-Match") == etag
+	if known && s.confirmed.IsZero() {
+		s.confirmed = now
+	}
+	if !known {
+		s.begun = now
+	}
+	s.mu.Unlock()
+	w.Header().Set("ETag", etag)
+	w.Header().Set("Content-Type", "application/json")
+	http.ServeContent(w, r, "", time.Time{}, bytes.NewReader(table))
+}

@@ -1,0 +1,3 @@
+module github.com/tollgate-apim/noop
+
+go 1.20
