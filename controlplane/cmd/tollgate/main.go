@@ -4,6 +4,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"os/signal"
@@ -17,17 +18,26 @@ func main() {
 	os.Exit(run())
 }
 
-// run is main without the exit, so that tests can run it in their own process.
+// errNegative says that a command has run and that its answer, which it has
+// written, is no.
+var errNegative = errors.New("the answer is no")
+
+// run is main without the exit, so that tests can run it in their own process. It
+// returns 0, or 1 after a negative answer, or 2 if the command could not run.
 func run() int {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	// A second signal does not wait for a graceful end.
 	context.AfterFunc(ctx, stop)
-	if err := newCommand().ExecuteContext(ctx); err != nil {
-		fmt.Fprintln(os.Stderr, "tollgate:", err)
+	switch err := newCommand().ExecuteContext(ctx); {
+	case err == nil:
+		return 0
+	case errors.Is(err, errNegative):
 		return 1
+	default:
+		fmt.Fprintln(os.Stderr, "tollgate:", err)
+		return 2
 	}
-	return 0
 }
 
 func newCommand() *cobra.Command {
@@ -40,7 +50,7 @@ func newCommand() *cobra.Command {
 		SilenceUsage:  true,
 		SilenceErrors: true,
 	}
-	root.AddCommand(newServeCommand(), newKeyCommand(), newVersionCommand())
+	root.AddCommand(newServeCommand(), newKeyCommand(), newExplainCommand(), newVersionCommand())
 	return root
 }
 
