@@ -7,7 +7,7 @@ SHELL := bash
 .DEFAULT_GOAL := help
 
 BUILD   := $(CURDIR)/.build
-MODULES := . controlplane e2e
+MODULES := . controlplane e2e bench
 
 GOLANGCI_LINT_VERSION := v2.15.0
 GOLANGCI_LINT         := $(BUILD)/golangci-lint-$(GOLANGCI_LINT_VERSION)/golangci-lint
@@ -42,6 +42,7 @@ test: unit vendor-check yaegi e2e ## Everything that must pass: unit, vendor-che
 unit: ## Unit tests and fuzz seeds with the race detector.
 	go test -race ./...
 	cd controlplane && go test -race ./...
+	cd bench && go test -race ./...
 
 .PHONY: vendor-check
 vendor-check: ## Check that vendor/ and all go.mod and go.sum are what go would write.
@@ -81,6 +82,21 @@ fuzz: ## Fuzz each target for FUZZTIME (10s).
 			done; \
 		done; \
 	done
+
+# ARGS may have -plugins FOLDER, -rows NAMES, -profile ROW and more: ARGS=-help.
+.PHONY: bench bench-quick bench-render
+bench: traefik $(BUILD)/bench ## Measure Traefik with and without the plugin: 15 minutes of a quiet machine.
+	@cd bench && exec $(BUILD)/bench/bench $(ARGS)
+
+bench-quick: traefik $(BUILD)/bench ## The same for a minute, only to see; docs/performance.md stays as it is.
+	@cd bench && exec $(BUILD)/bench/bench -quick $(ARGS)
+
+bench-render: $(BUILD)/bench ## Write docs/performance.* anew from bench/results.json.
+	@cd bench && exec $(BUILD)/bench/bench -render
+
+.PHONY: $(BUILD)/bench
+$(BUILD)/bench:
+	@cd bench && go build -o $@/bench .
 
 .PHONY: demo
 demo: ## See it work: starts all there is and prints commands to try. ARGS=-help

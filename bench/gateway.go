@@ -99,7 +99,7 @@ func (g *gateway) start(ctx context.Context, o gatewayOptions) (measured []*row,
 }
 
 // smallest is what the endpoint of the big table serves to begin with.
-var smallest = tableSpec{Revision: 1, Keys: 10_000, APIs: 1}
+var smallest = tableSpec{Revision: 1, Keys: keysUsed, APIs: 1}
 
 // others stands for the routers of the many APIs that are not measured.
 var others = &row{}

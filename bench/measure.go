@@ -68,26 +68,25 @@ func (b *bench) add(rows []*row) {
 	}
 }
 
-// rounds measures all rows in turn, in another order each time.
+// timeRows measures all rows in turn, in another order each time.
 func (b *bench) timeRows(ctx context.Context, rows []*row, rounds int, window time.Duration) error {
 	random := rand.New(rand.NewPCG(b.seed, uint64(len(rows)))) //nolint:gosec // Draws an order.
 	for round := range rounds + 1 {
-		warmUp := round == 0 // Whose numbers are thrown away.
+		warmUp := round == 0
 		for _, i := range random.Perm(len(rows)) {
 			r := rows[i]
 			if err := ctx.Err(); err != nil {
 				return err
 			}
-			for_ := window
 			if warmUp {
-				for_ = window / 4
+				if err := b.warmUp(r); err != nil {
+					return fmt.Errorf("row %s: %w", r.Name, err)
+				}
+				continue
 			}
-			cpu, perSecond, err := b.time(r, for_)
+			cpu, perSecond, err := b.time(r, window)
 			if err != nil {
 				return fmt.Errorf("row %s: %w", r.Name, err)
-			}
-			if warmUp {
-				continue
 			}
 			result := b.results.Row(r.Name)
 			result.CPU = append(result.CPU, cpu)
@@ -96,6 +95,13 @@ func (b *bench) timeRows(ctx context.Context, rows []*row, rounds int, window ti
 		}
 	}
 	return nil
+}
+
+// warmUp sends what a row needs to be at its usual speed.
+func (b *bench) warmUp(r *row) error {
+	n := max(2000, 2*r.warmUp)
+	defer func() { b.sent += 2 * n }()
+	return load.Send(r.target(b.gateway.addresses), b.connections, b.sent, n)
 }
 
 // time runs a closed loop and returns the processor time of Traefik for a
@@ -324,15 +330,14 @@ func (g *gateway) memStats(ctx context.Context, collected bool) (memStats, error
 // count counts what requests of each row allocate, in a gateway with debug.
 func (b *bench) count(ctx context.Context, rows []*row) error {
 	for _, r := range rows {
-		t := r.target(b.gateway.addresses)
-		if err := load.Send(t, b.connections, b.sent, b.countedCalls); err != nil {
+		if err := b.warmUp(r); err != nil {
 			return fmt.Errorf("row %s: %w", r.Name, err)
 		}
 		before, err := b.gateway.memStats(ctx, false)
 		if err != nil {
 			return err
 		}
-		loop, err := load.StartClosed(t, b.connections, b.sent+2*b.countedCalls)
+		loop, err := load.StartClosed(r.target(b.gateway.addresses), b.connections, b.sent)
 		if err != nil {
 			return err
 		}
@@ -346,7 +351,7 @@ func (b *bench) count(ctx context.Context, rows []*row) error {
 		if err != nil {
 			return err
 		}
-		b.sent += 4 * b.countedCalls
+		b.sent += 2 * loop.Count()
 		n := float64(loop.Count())
 		result := b.results.Row(r.Name)
 		result.Allocations = float64(after.Mallocs-before.Mallocs) / n

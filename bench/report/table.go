@@ -148,7 +148,7 @@ func Targets(r *Results) []Target {
 	if summary(Bare) != nil {
 		add(Target{What: "CPU of an admitted request, of the bare route's", Value: own.ToBare.Median, AtMost: 1.30, Stretch: 1.18})
 	}
-	if summary(Native) != nil {
+	if s := summary(Native); s != nil && s.Added.Median > 0 {
 		add(Target{What: "CPU added, of what basicAuth + rateLimit add", Value: own.OfNative, AtMost: 2, Stretch: 1.25})
 	}
 	if summary(Bare) != nil {
