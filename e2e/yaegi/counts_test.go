@@ -1,0 +1,180 @@
+package yaegi
+
+import (
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"reflect"
+	"runtime"
+	"runtime/debug"
+	"testing"
+	"time"
+
+	"github.com/traefik/yaegi/interp"
+	"github.com/traefik/yaegi/stdlib"
+
+	"github.com/tollgate-apim/tollgate/e2e/stack"
+)
+
+// mostAllocations bounds the objects that the interpreter allocates for a
+// request. It allocates one for each parameter, variable and intermediate
+// result of each function that is called, so their number tells how much is
+// interpreted, and unlike a time it is the same on every machine.
+//
+// A change that needs more of them makes every request slower. If it is worth
+// that, raise the bound; after one that needs fewer, lower it to the number that
+// `go test -v -run Counts` tells and a few more.
+var mostAllocations = []struct {
+	name, key string
+	status    int
+	atMost    float64
+}{
+	{"rate limit", "rate", http.StatusOK, 345},
+	{"rate limit and quota, filtered", "full", http.StatusOK, 530},
+	{"rate limit used up", "limited", http.StatusTooManyRequests, 440},
+	{"unknown key", "unknown", http.StatusUnauthorized, 390},
+	{"no key", "", http.StatusUnauthorized, 265},
+}
+
+func TestCounts(t *testing.T) {
+	gopath := t.TempDir()
+	if _, err := stack.CopyPlugin(gopath, false, nil); err != nil {
+		t.Fatal(err)
+	}
+	passed := 0
+	handler := newHandler(t, gopath, countingTable(t).URL, http.HandlerFunc(func(http.ResponseWriter, *http.Request) { passed++ }))
+	for _, test := range mostAllocations {
+		c := newCall(test.key)
+		err := stack.Until(t.Context(), "the table", 10*time.Second, func() error {
+			if c.serve(handler); c.status != test.status {
+				return fmt.Errorf("%s: got status %d, want %d", test.name, c.status, test.status)
+			}
+			return nil
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		passed = 0
+		got := allocations(func() { c.serve(handler) })
+		if admitted := passed > 0; c.status != test.status || admitted != (test.status == http.StatusOK) {
+			t.Fatalf("%s: got status %d, admitted %t", test.name, c.status, admitted)
+		}
+		t.Logf("%s: %.1f allocations", test.name, got)
+		if got > test.atMost {
+			t.Errorf("%s: %.1f allocations, at most %g", test.name, got, test.atMost)
+		}
+	}
+}
+
+// countingTable serves a table for ever.
+func countingTable(t *testing.T) *httptest.Server {
+	t.Helper()
+	key := func(application string) string {
+		return fmt.Sprintf(`"%s": [{"application": "apps/%[2]s", "title": "key"}]`, stack.Digest(application), application)
+	}
+	application := func(name string) string {
+		return fmt.Sprintf(`"apps/%s": {"appId": "%[1]s", "grants": {"apps/api": "apps/%[1]s"}}`, name)
+	}
+	body := `{"revision": 1, "issuedAt": "2026-11-21T17:00:00Z",
+		"plans": {
+			"apps/rate": {"rateLimit": {"limit": 100000, "period": "1s"}},
+			"apps/full": {"rateLimit": {"limit": 100000, "period": "1s"}, "quota": {"limit": 1000000000, "period": "720h"}},
+			"apps/limited": {"rateLimit": {"limit": 1, "period": "1h"}}},
+		"apis": {"apps/api": {"operationSets": {"read": [{"methods": ["POST"]}, {"methods": ["GET"], "pathPrefix": "/weather"}]}}},
+		"subscriptions": {
+			"apps/rate": {"plan": "apps/rate"},
+			"apps/full": {"plan": "apps/full", "operationFilter": {"include": ["read"]}},
+			"apps/limited": {"plan": "apps/limited"}},
+		"applications": {` + application("rate") + `, ` + application("full") + `, ` + application("limited") + `},
+		"keys": {` + key("rate") + `, ` + key("full") + `, ` + key("limited") + `}}`
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		_, _ = w.Write([]byte(body))
+	}))
+	t.Cleanup(server.Close)
+	return server
+}
+
+// newHandler returns the interpreted middleware, as Traefik has it.
+func newHandler(t *testing.T, gopath, endpoint string, next http.Handler) http.Handler {
+	t.Helper()
+	i := newInterpreter(t, gopath, stdlib.Symbols)
+	if _, err := i.Eval(`import "` + module + `"`); err != nil {
+		t.Fatal(err)
+	}
+	config := value(t, i, "tollgate.CreateConfig").Call(nil)[0]
+	fields := config.Elem()
+	fields.FieldByName("API").SetString("apps/api")
+	fields.FieldByName("Sync").FieldByName("Endpoint").SetString(endpoint)
+	fields.FieldByName("Sync").FieldByName("Interval").SetString("1h") // No poll while we count.
+	results := value(t, i, "tollgate.New").Call([]reflect.Value{
+		reflect.ValueOf(t.Context()), reflect.ValueOf(next), config, reflect.ValueOf("counts"),
+	})
+	if err, _ := results[1].Interface().(error); err != nil {
+		t.Fatal(err)
+	}
+	handler, ok := results[0].Interface().(http.Handler)
+	if !ok {
+		t.Fatalf("New returns a %s, which is no http.Handler", results[0].Type())
+	}
+	return handler
+}
+
+func value(t *testing.T, i *interp.Interpreter, expression string) reflect.Value {
+	t.Helper()
+	v, err := i.Eval(expression)
+	if err != nil {
+		t.Fatalf("%s: %v", expression, err)
+	}
+	return v
+}
+
+// call is a request and its answer, made once and used again: it allocates
+// nothing by itself.
+type call struct {
+	request       *http.Request
+	authorization []string
+	header        http.Header
+	status        int
+}
+
+func newCall(key string) *call {
+	c := &call{request: httptest.NewRequest(http.MethodGet, "/weather/today", nil), header: http.Header{}}
+	if key != "" {
+		c.authorization = []string{"Bearer " + key}
+	}
+	return c
+}
+
+// serve sends the request as a client would send it for the first time.
+func (c *call) serve(h http.Handler) {
+	clear(c.request.Header)
+	clear(c.header)
+	if c.authorization != nil {
+		c.request.Header["Authorization"] = c.authorization
+	}
+	c.status = http.StatusOK
+	h.ServeHTTP(c, c.request)
+}
+
+func (c *call) Header() http.Header         { return c.header }
+func (c *call) WriteHeader(status int)      { c.status = status }
+func (c *call) Write(p []byte) (int, error) { return len(p), nil }
+
+// allocations returns how many objects f allocates. What else allocates
+// meanwhile is left out, by taking the least of several tries.
+func allocations(f func()) float64 {
+	const calls, tries = 100, 5
+	defer debug.SetGCPercent(debug.SetGCPercent(-1)) // A collection empties the pools of reflect.
+	f()
+	least := uint64(1 << 62)
+	var before, after runtime.MemStats
+	for range tries {
+		runtime.ReadMemStats(&before)
+		for range calls {
+			f()
+		}
+		runtime.ReadMemStats(&after)
+		least = min(least, after.Mallocs-before.Mallocs)
+	}
+	return float64(least) / calls
+}
