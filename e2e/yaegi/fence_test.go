@@ -21,10 +21,15 @@ import (
 // looks for constructs, which they cannot: code that compiles, and that Yaegi
 // runs wrong or that could end Traefik.
 
-// indirect tells which function runs where a `go` statement or AfterFunc is
-// given a parameter, by package and enclosing function.
-var indirect = map[string]string{
-	"feed.realTiming": "turn",
+// starters run their last argument on a goroutine of its own.
+var starters = map[string]bool{"AfterFunc": true, "after": true}
+
+// passing are the functions, by package and name, that give a parameter of
+// theirs to a starter. They stand behind fields called after, whose callers are
+// looked at instead.
+var passing = map[string]bool{
+	"feed.realTiming":    true,
+	"tollgate.afterFunc": true,
 }
 
 // TestFence looks through the plugin's sources.
@@ -72,6 +77,7 @@ func TestFenceFinds(t *testing.T) {
 		{"goroutine of a method", `type T int; func (t T) g() {}; func f(t *T) { go t.g() }`, "recover"},
 		{"goroutine of a method that recovers", `type T int; func (t T) g() { defer h() }; func h() { recover() }; func f(t *T) { go t.g() }`, ""},
 		{"goroutine of anything", `func f(g func()) { go g() }`, "cannot tell"},
+		{"goroutine behind a field", `type T struct { after func(int, func()) }; func f(t *T) { t.after(1, g) }; func g() {}`, "recover"},
 		{"timer", `import "time"; func f() { time.AfterFunc(1, f) }`, "recover"},
 		{"timer that recovers", `import "time"; func f() { time.AfterFunc(1, func() { defer func() { recover() }() }) }`, ""},
 		{"order of variables", `var a = f(); func f() int { return g() }; func g() int { return b }; var b = 2`, "initializer"},
@@ -189,8 +195,8 @@ func (c *checked) enclosed(decl ast.Decl) {
 		case *ast.GoStmt:
 			c.recovers(n, n.Call.Fun, within)
 		case *ast.CallExpr:
-			if s, ok := n.Fun.(*ast.SelectorExpr); ok && s.Sel.Name == "AfterFunc" && len(n.Args) == 2 {
-				c.recovers(n, n.Args[1], within)
+			if s, ok := n.Fun.(*ast.SelectorExpr); ok && starters[s.Sel.Name] {
+				c.recovers(n, n.Args[len(n.Args)-1], within)
 			}
 		}
 		return true
@@ -213,14 +219,9 @@ func (c *checked) tagless(s *ast.SwitchStmt) {
 func (c *checked) recovers(at ast.Node, run ast.Expr, within string) {
 	body := c.body(run)
 	if body == nil {
-		for object, f := range c.bodies {
-			if object != nil && object.Name() == indirect[within] {
-				body = f.Body
-			}
+		if !passing[within] {
+			c.find(at, "cannot tell which function runs here, so whether it recovers (see passing)")
 		}
-	}
-	if body == nil {
-		c.find(at, "cannot tell which function runs here, so whether it recovers (see indirect)")
 		return
 	}
 	if len(body.List) > 0 {
