@@ -99,12 +99,20 @@ type Finding struct {
 //
 //	file:line:column: severity: Kind namespace/name: field: problem; allowed: …; fix (rule)
 func (f Finding) String() string {
-	var b strings.Builder
-	b.WriteString(f.File)
-	if f.Line > 0 {
-		fmt.Fprintf(&b, ":%d:%d", f.Line, f.Column)
+	return fmt.Sprintf("%s: %s: %s (%s)", f.Place(), f.Severity, f.Message(), f.Rule)
+}
+
+// Place returns "file:line:column", or "file" where there is no line to name.
+func (f Finding) Place() string {
+	if f.Line == 0 {
+		return f.File
 	}
-	fmt.Fprintf(&b, ": %s: ", f.Severity)
+	return fmt.Sprintf("%s:%d:%d", f.File, f.Line, f.Column)
+}
+
+// Message returns what the finding says, without place, severity and rule.
+func (f Finding) Message() string {
+	var b strings.Builder
 	for _, part := range []string{f.Object.String(), f.Field} {
 		if part != "" {
 			b.WriteString(part + ": ")
@@ -117,7 +125,6 @@ func (f Finding) String() string {
 	if f.Fix != "" {
 		b.WriteString("; " + f.Fix)
 	}
-	fmt.Fprintf(&b, " (%s)", f.Rule)
 	return b.String()
 }
 

@@ -268,7 +268,7 @@ func (d *decoder) unknown(key *yaml.Node, known map[string][]int) {
 		d.path = append(d.path[:len(d.path)-len(key.Value)], "…"...)
 	}
 	fix := "take it out"
-	if name := nearest(key.Value, names); name != "" {
+	if name := Nearest(key.Value, names); name != "" {
 		fix = fmt.Sprintf("did you mean %q?", name)
 	}
 	d.misfit(key, finding.UnknownField, "is not a known field", "", fix)
@@ -376,9 +376,9 @@ func kindName(n *yaml.Node) string {
 	return "something else"
 }
 
-// nearest returns the one of names that word is most likely a misspelling of,
+// Nearest returns the one of names that word is most likely a misspelling of,
 // or "" if it is near to none.
-func nearest(word string, names []string) string {
+func Nearest(word string, names []string) string {
 	best, bestDistance := "", max(1, len(word)/3)+1
 	for _, name := range names {
 		distance := editDistance(strings.ToLower(word), strings.ToLower(name))

@@ -452,7 +452,7 @@ func (l *loader) unused(n *yaml.Node, lineOffset int, object finding.Object) {
 	}
 	kinds := []string{"API", "APIVersion", "APIBundle", "APIPlan", "ManagedApplication", "ManagedSubscription"}
 	fix := ""
-	if name := nearest(object.Kind, kinds); name != "" {
+	if name := Nearest(object.Kind, kinds); name != "" {
 		fix = fmt.Sprintf("did you mean %q?", name)
 	}
 	l.report(n, lineOffset, finding.UnknownKind, finding.Warning, object, "is of an unknown kind, so it is passed over",
