@@ -502,10 +502,15 @@ func (l *live) put(rows *table.Table) {
 	l.await(fmt.Sprintf("revision %d is in force", rows.Revision))
 }
 
-// await returns when a feed has reported a line with the given words. If it never
-// does, the test's own time limit ends the test.
+// await returns when a feed has reported a line with the given words.
 func (l *live) await(words string) {
+	l.t.Helper()
+	late := time.AfterFunc(patience, func() { l.told <- "" })
+	defer late.Stop()
 	for line := range l.told {
+		if line == "" {
+			l.t.Fatalf("no feed has reported %q", words)
+		}
 		if strings.Contains(line, words) {
 			return
 		}
@@ -628,7 +633,7 @@ func TestWriterIsHandedOn(t *testing.T) {
 		t.Fatal(err)
 	}
 	server := httptest.NewServer(handler)
-	defer server.Close()
+	t.Cleanup(server.Close) // Not deferred: Yaegi would wait for ever if the handler were busy.
 
 	streaming, stop := context.WithCancel(context.Background())
 	req, err := http.NewRequestWithContext(streaming, http.MethodGet, server.URL+"/events?api_key=ann", nil)
