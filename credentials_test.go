@@ -13,11 +13,11 @@ import (
 )
 
 // credentialRigs returns a middleware for each key source, by name. The keys
-// "ann" and "bob" belong to the applications of these names, and so do others
-// that are harder to carry.
+// "ann" and "bob" belong to the applications of these names; ann has others, which
+// are harder to carry.
 func credentialRigs(t *testing.T, hide bool) map[string]*rig {
 	rows := testTable(table.Plan{})
-	for _, key := range []string{"a key", "clé", "k&;=%+", strings.Repeat("k", 512), "Bearer ann", "\xff"} {
+	for _, key := range []string{"a key", "clé", "k&;=%+", strings.Repeat("k", 512), strings.Repeat("k", 513), strings.Repeat("k", 10<<10), "Bearer ann", "\xff"} {
 		rows.Keys[hashing.Digest(key)] = rows.Keys[hashing.Digest("ann")]
 	}
 	withSources(t, holding(rows, 0))

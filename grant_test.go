@@ -25,7 +25,8 @@ func TestCountersFull(t *testing.T) {
 	}
 	for i := 0; i < 2; i++ {
 		w := r.do("GET", "/weather", "Authorization: Bearer bob")
-		if r.upstream != nil || w.Code != http.StatusServiceUnavailable || reason(w) != "counters_full" || w.Header().Get("Retry-After") != "10" {
+		if r.upstream != nil || w.Code != http.StatusServiceUnavailable || reason(w) != "counters_full" ||
+			w.Header().Get("Retry-After") != "10" || w.Header().Get("RateLimit") != "" {
 			t.Errorf("the second counter: got %d %v %s", w.Code, w.Header(), w.Body)
 		}
 	}

@@ -53,6 +53,32 @@ func (d *desk) acquire(s syncSettings) (*source, context.CancelFunc) {
 	return d.registry.acquire(ctx, s, func(string, bool) {}), cancel
 }
 
+// patience is how long a test waits for what happens by itself. It is far more
+// than it takes.
+const patience = 20 * time.Second
+
+// expired returns what runs when the linger of a source has passed.
+func (d *desk) expired() func() {
+	d.t.Helper()
+	late := time.AfterFunc(patience, func() { d.timers <- nil })
+	defer late.Stop()
+	f := <-d.timers
+	if f == nil {
+		d.t.Fatal("no source was given up")
+	}
+	return f
+}
+
+// await returns when something has come to pass.
+func await(t *testing.T, what string, passed chan bool) {
+	t.Helper()
+	late := time.AfterFunc(patience, func() { passed <- false })
+	defer late.Stop()
+	if !<-passed {
+		t.Fatalf("in vain: %s", what)
+	}
+}
+
 // pollWatch is a sync endpoint that never answers. It tells of each poll that
 // begins, and of each that is given up.
 func pollWatch(t *testing.T) (endpoint string, began, ended chan bool) {
@@ -77,11 +103,11 @@ func TestReloadsKeepOneFeed(t *testing.T) {
 	s := settingsOf(endpoint)
 
 	first, end := d.acquire(s)
-	<-began
+	await(t, "a poll", began)
 	for i := 0; i < 20; i++ {
 		// Traefik ends all middlewares before it makes the new ones.
 		end()
-		expired := <-d.timers
+		expired := d.expired()
 		var again *source
 		if again, end = d.acquire(s); again != first {
 			t.Fatalf("reload %d: another source", i+1)
@@ -93,18 +119,18 @@ func TestReloadsKeepOneFeed(t *testing.T) {
 	}
 
 	end()
-	expired := <-d.timers
+	expired := d.expired()
 	if len(ended) > 0 {
 		t.Error("the feed ended before the linger had passed")
 	}
 	expired()
-	<-ended // The poll under way is given up.
+	await(t, "the poll under way to be given up", ended)
 	if len(d.registry.sources) != 0 {
 		t.Errorf("%d sources are left", len(d.registry.sources))
 	}
 
 	other, end := d.acquire(s)
-	<-began
+	await(t, "a poll", began)
 	if other == first || len(d.started) != 2 {
 		t.Errorf("%d feeds were started, want another after the first had ended", len(d.started))
 	}
@@ -114,8 +140,8 @@ func TestReloadsKeepOneFeed(t *testing.T) {
 	// What is left of the first feed cannot end the second.
 	expired()
 	end()
-	(<-d.timers)()
-	<-ended
+	d.expired()()
+	await(t, "the poll of the second feed to be given up", ended)
 	if len(began)+len(ended) > 0 {
 		t.Errorf("%d polls too many", len(began)+len(ended))
 	}
@@ -131,7 +157,7 @@ func TestMiddlewaresShareASource(t *testing.T) {
 	}
 	endFirst()
 	endSecond()
-	expired := <-d.timers
+	expired := d.expired()
 	if len(d.timers) > 0 {
 		t.Error("a source was given up although somebody used it")
 	}
@@ -147,10 +173,10 @@ func TestLingerStartsAnew(t *testing.T) {
 	s := settingsOf(nobody)
 	_, end := d.acquire(s)
 	end()
-	early := <-d.timers
+	early := d.expired()
 	_, end = d.acquire(s)
 	end()
-	late := <-d.timers
+	late := d.expired()
 	early()
 	if len(d.registry.sources) != 1 {
 		t.Fatal("the linger of the first use ended the source after the second")
@@ -244,7 +270,7 @@ func TestSourcesUnderLoad(t *testing.T) {
 	// A release that found the source unused armed a timer. Those of earlier
 	// ones may still be under way, so go on until the source has ended.
 	for len(d.started) == 1 {
-		(<-d.timers)()
+		d.expired()()
 		d.registry.mu.Lock()
 		left := len(d.registry.sources)
 		d.registry.mu.Unlock()
