@@ -87,6 +87,17 @@ func (l *lister) add(path string, root bool) error {
 	return nil
 }
 
+// Listed reports whether List would list the file of that path, given from a
+// folder that it was asked for.
+func Listed(path string) bool {
+	for part := range strings.SplitSeq(filepath.ToSlash(path), "/") {
+		if strings.HasPrefix(part, ".") {
+			return false
+		}
+	}
+	return isManifest(path)
+}
+
 func isManifest(name string) bool {
 	switch filepath.Ext(name) {
 	case ".yaml", ".yml", ".json":

@@ -50,7 +50,7 @@ func newCommand() *cobra.Command {
 		SilenceUsage:  true,
 		SilenceErrors: true,
 	}
-	root.AddCommand(newServeCommand(), newKeyCommand(), newExplainCommand(), newVersionCommand())
+	root.AddCommand(newServeCommand(), newLintCommand(), newKeyCommand(), newExplainCommand(), newVersionCommand())
 	return root
 }
 

@@ -1,0 +1,211 @@
+package report
+
+import (
+	"bufio"
+	"fmt"
+	"io"
+	"regexp"
+	"strings"
+	"unicode"
+	"unicode/utf8"
+
+	"github.com/tollgate-apim/tollgate/controlplane/access"
+	"github.com/tollgate-apim/tollgate/controlplane/finding"
+)
+
+// painter colours text for a terminal, or does not.
+type painter bool
+
+func (p painter) paint(code, s string) string {
+	if !p {
+		return s
+	}
+	return "\x1b[" + code + "m" + s + "\x1b[0m"
+}
+
+func (p painter) severity(s finding.Severity) string {
+	if s == finding.Error {
+		return p.paint("1;31", string(s))
+	}
+	return p.paint("1;33", string(s))
+}
+
+// text writes each finding on a line, with the line of the manifest that it is
+// about below it, and a summary.
+func text(w io.Writer, r *Report, o Options) error {
+	b, p := bufio.NewWriter(w), painter(o.Colour)
+	for _, f := range r.Findings {
+		fmt.Fprintf(b, "%s: %s: %s (%s)\n", p.paint("1", oneLine(f.Place())), p.severity(f.Severity), f.Message(), f.Rule)
+		excerpt(b, f, o, p)
+	}
+	if c := r.Change; c != nil {
+		for _, f := range c.Gone {
+			fmt.Fprintf(b, "%s: %s: %s (%s)\n", p.paint("32", "gone"), f.Severity, f.Message(), f.Rule)
+		}
+		accessText(b, c, p)
+	}
+	errors, warnings := finding.Count(r.Findings)
+	switch {
+	case r.Change != nil:
+		fmt.Fprintf(b, "The change since %s brings %s and %s, and takes away %d.\n", oneLine(r.Change.Base), count(errors, "error"), count(warnings, "warning"), len(r.Change.Gone))
+	case len(r.Findings) > 0:
+		fmt.Fprintf(b, "%s, %s", count(errors, "error"), count(warnings, "warning"))
+		if r.Ignored > 0 {
+			fmt.Fprintf(b, ", %d ignored", r.Ignored)
+		}
+		fmt.Fprintln(b)
+	}
+	return b.Flush()
+}
+
+// oneLine keeps names of files from moving the cursor.
+func oneLine(s string) string {
+	return strings.Map(func(r rune) rune {
+		if unicode.IsControl(r) || r == utf8.RuneError {
+			return unicode.ReplacementChar
+		}
+		return r
+	}, s)
+}
+
+// maxExcerpt is the longest line, in bytes, that is shown.
+const maxExcerpt = 160
+
+// excerpt writes the line that a finding is about, and a mark below its place.
+func excerpt(w io.Writer, f finding.Finding, o Options, p painter) {
+	if o.Line == nil || f.Line == 0 {
+		return
+	}
+	line, ok := o.Line(f.File, f.Line)
+	if !ok || !utf8.ValidString(line) {
+		return
+	}
+	runes := []rune(line)
+	if f.Column > len(runes)+1 {
+		return
+	}
+	at := max(f.Column-1, 0)
+	told := toldBy(f)
+	before, after := hide(string(runes[:at]), string(runes[at:]), told), hide(string(runes[at:]), "", told)
+	if strings.TrimSpace(after) == "" || len(before)+len(after) > maxExcerpt {
+		return
+	}
+	number := fmt.Sprintf("%6d | ", f.Line)
+	fmt.Fprintf(w, "%s%s\n", p.paint("2", number), before+after)
+	indent := strings.Map(func(r rune) rune {
+		if r == '\t' {
+			return r
+		}
+		return ' '
+	}, before)
+	fmt.Fprintf(w, "%s%s%s\n", p.paint("2", strings.Repeat(" ", len(number)-2)+"| "), indent, p.paint("1;32", "^"))
+}
+
+// word is what a value or a name of a field may be made of.
+var word = regexp.MustCompile(`[^\s\[\]{},:"'#]+`)
+
+// fieldName is what may stand before a colon without being told.
+var fieldName = regexp.MustCompile(`^[A-Za-z]{1,30}$`)
+
+// toldBy returns the words that a finding tells anyway.
+func toldBy(f finding.Finding) map[string]bool {
+	told := map[string]bool{"-": true, "|": true, ">": true, "---": true, "true": true, "false": true}
+	for _, text := range []string{f.Message(), strings.NewReplacer(".", " ", "/", " ", "\\", " ").Replace(f.Message())} {
+		for _, w := range word.FindAllString(text, -1) {
+			told[strings.TrimRight(w, ";.)")] = true
+		}
+	}
+	return told
+}
+
+// hide takes from a part of a line, after which comes another, all values that
+// told does not have: any of them may be a key. Comments are taken off.
+func hide(line, after string, told map[string]bool) string {
+	if i := commentStart(line); i >= 0 {
+		line, after = strings.TrimRight(line[:i], " \t"), ""
+	}
+	var b strings.Builder
+	end := 0
+	for _, m := range word.FindAllStringIndex(line, -1) {
+		w := line[m[0]:m[1]]
+		b.WriteString(line[end:m[0]])
+		end = m[1]
+		rest := strings.TrimLeft((line + after)[m[1]:], `"'`)
+		if told[w] || strings.HasPrefix(rest, ":") && fieldName.MatchString(w) {
+			b.WriteString(w)
+		} else if s := b.String(); !strings.HasSuffix(strings.TrimRight(s, " "), "…") {
+			b.WriteString("…")
+		}
+	}
+	b.WriteString(line[end:])
+	return oneLineTabs(strings.TrimRight(b.String(), "\r"))
+}
+
+func oneLineTabs(s string) string {
+	parts := strings.Split(s, "\t")
+	for i := range parts {
+		parts[i] = oneLine(parts[i])
+	}
+	return strings.Join(parts, "\t")
+}
+
+// commentStart returns where a comment begins, or -1. What follows a number sign
+// in quotes is hidden too, which does no harm.
+func commentStart(line string) int {
+	for i := range len(line) {
+		if line[i] == '#' && (i == 0 || line[i-1] == ' ' || line[i-1] == '\t') {
+			return i
+		}
+	}
+	return -1
+}
+
+// accessText writes what becomes of applications.
+func accessText(w io.Writer, c *Change, p painter) {
+	if len(c.Access) == 0 {
+		fmt.Fprintf(w, "Access: no application gains, loses or changes anything since %s.\n", oneLine(c.Base))
+		return
+	}
+	fmt.Fprintf(w, "Access since %s:\n", oneLine(c.Base))
+	for _, change := range c.Access {
+		fmt.Fprintf(w, "  %s\n", p.paint("1", oneLine(change.Application)))
+		for _, a := range change.APIs {
+			switch a.Kind {
+			case access.Gained:
+				fmt.Fprintf(w, "    %s %s: operations %s; plan %s; rate limit %s; quota %s; by %s\n", p.paint("32", "+"), a.API,
+					oneLine(a.After.Operations), a.After.Plan, a.After.RateLimit, a.After.Quota, a.After.Subscription)
+			case access.Lost:
+				fmt.Fprintf(w, "    %s %s: which %s let it call\n", p.paint("31", "-"), a.API, a.Before.Subscription)
+			default:
+				for _, d := range a.Differences() {
+					fmt.Fprintf(w, "    %s %s: %s: %s → %s\n", p.paint("33", "~"), a.API, d.Field, oneLine(d.Before), oneLine(d.After))
+				}
+			}
+		}
+		for _, k := range change.Keys {
+			fmt.Fprintf(w, "    %s %s\n", p.paint(keyColour[k.Kind], keySign[k.Kind]), oneLine(keyWords(k)))
+		}
+	}
+}
+
+var (
+	keySign = map[access.Kind]string{access.Added: "+", access.Removed: "-", access.Replaced: "~", access.Suspended: "-", access.Resumed: "+", access.Changed: "~"}
+
+	keyColour = map[access.Kind]string{access.Added: "32", access.Removed: "31", access.Replaced: "33", access.Suspended: "31", access.Resumed: "32", access.Changed: "33"}
+)
+
+// keyWords says what becomes of a key.
+func keyWords(k access.KeyChange) string {
+	name := "key without a title"
+	if k.Title != "" {
+		name = fmt.Sprintf("key %q", k.Title)
+	}
+	words := name + " " + string(k.Kind)
+	if k.Kind == access.Changed {
+		words = fmt.Sprintf("%s, called %q before", name, k.Before)
+	}
+	if k.Suspended && k.Kind != access.Suspended {
+		words += " (suspended)"
+	}
+	return words
+}
