@@ -204,6 +204,19 @@ func TestCallersAreResolvedOnce(t *testing.T) {
 	}
 }
 
+// A view keeps a bounded number of callers, and starts over when it is full.
+func TestCallersAreBounded(t *testing.T) {
+	rows := sharedTable()
+	rows.Keys = map[string][]table.Holder{"a": {{Application: "apps/ann"}}}
+	v := newScene(rows).view
+	for i := 0; i < maxCallers; i++ {
+		v.callers[[sha256.Size]byte{byte(i), byte(i >> 8), 1}] = unknown
+	}
+	if got := meet(v, "a").Refusal; got != "" || len(v.callers) != 1 {
+		t.Errorf("got %q from a full view, which keeps %d callers, want the new one alone", got, len(v.callers))
+	}
+}
+
 func TestGrant(t *testing.T) {
 	const digest = "digest"
 	rows := sharedTable()
