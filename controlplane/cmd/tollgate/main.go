@@ -50,7 +50,7 @@ func newCommand() *cobra.Command {
 		SilenceUsage:  true,
 		SilenceErrors: true,
 	}
-	root.AddCommand(newServeCommand(), newLintCommand(), newKeyCommand(), newExplainCommand(), newVersionCommand())
+	root.AddCommand(newServeCommand(), newLintCommand(), newKeyCommand(), newExplainCommand(), newMigrateCommand(), newVersionCommand())
 	return root
 }
 
