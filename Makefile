@@ -54,7 +54,7 @@ vendor-check: ## Check that vendor/ and all go.mod and go.sum are what go would 
 # What these two start is not in Go's test cache, so they never count as cached.
 .PHONY: yaegi
 yaegi: ## Run the plugin's tests interpreted, as Traefik runs the plugin.
-	cd e2e && go test -count=1 ./yaegi
+	cd e2e && go test -count=1 -timeout 5m ./yaegi
 
 .PHONY: e2e
 e2e: traefik ## Test from outside: a real Traefik, the control plane and an upstream.
