@@ -1,0 +1,53 @@
+package lint_test
+
+import (
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/tollgate-apim/tollgate/controlplane/finding"
+	"github.com/tollgate-apim/tollgate/controlplane/lint"
+)
+
+func TestDiff(t *testing.T) {
+	object := finding.Object{Kind: "API", Namespace: "apps", Name: "weather"}
+	at := func(file string, line int, object finding.Object, field, problem string) finding.Finding {
+		return finding.Finding{Rule: finding.Resource, Severity: finding.Error, File: file, Line: line, Column: 1, Object: object, Field: field, Problem: problem}
+	}
+	warning := at("a.yaml", 1, object, "f", "p")
+	warning.Severity = finding.Warning
+	all := func(f ...finding.Finding) []finding.Finding { return f }
+	for _, test := range []struct {
+		name                         string
+		before, after, brought, gone []finding.Finding
+	}{
+		{"nothing", nil, nil, nil, nil},
+		{"the same", all(warning), all(warning), nil, nil},
+		{"moved to another file and line", all(at("a.yaml", 1, object, "f", "p")), all(at("b.yaml", 7, object, "f", "p")), nil, nil},
+		{"moved in a list", all(at("a.yaml", 1, object, "apis[1].name", "p")), all(at("a.yaml", 1, object, "apis[10].name", "p")), nil, nil},
+		{"what it tells of moved", all(at("a.yaml", 9, object, "f", "at a.yaml:12, first on line 3")), all(at("a.yaml", 9, object, "f", "at a.yaml:13, first on line 4")), nil, nil},
+		{"another problem", all(at("a.yaml", 1, object, "f", "is 1")), all(at("a.yaml", 1, object, "f", "is 2")),
+			all(at("a.yaml", 1, object, "f", "is 2")), all(at("a.yaml", 1, object, "f", "is 1"))},
+		{"another severity", all(warning), all(at("a.yaml", 1, object, "f", "p")), all(at("a.yaml", 1, object, "f", "p")), all(warning)},
+		{"one more of the same", all(at("a.yaml", 1, object, "apis[0]", "p")), all(at("a.yaml", 1, object, "apis[0]", "p"), at("a.yaml", 2, object, "apis[1]", "p")),
+			all(at("a.yaml", 2, object, "apis[1]", "p")), nil},
+		{"without an object the file counts", all(at("a.yaml", 1, finding.Object{}, "", "p")), all(at("b.yaml", 1, finding.Object{}, "", "p")),
+			all(at("b.yaml", 1, finding.Object{}, "", "p")), all(at("a.yaml", 1, finding.Object{}, "", "p"))},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			brought, gone := lint.Diff(test.before, test.after)
+			if diff := cmp.Diff(test.brought, brought); diff != "" {
+				t.Errorf("brought (-want +got):\n%s", diff)
+			}
+			if diff := cmp.Diff(test.gone, gone); diff != "" {
+				t.Errorf("gone (-want +got):\n%s", diff)
+			}
+		})
+	}
+	if a, b := lint.Fingerprint(at("a.yaml", 1, object, "f[0]", "p")), lint.Fingerprint(at("b.yaml", 2, object, "f[1]", "p")); a != b {
+		t.Errorf("fingerprints differ: %q and %q", a, b)
+	}
+	if a, b := lint.Fingerprint(warning), lint.Fingerprint(at("a.yaml", 1, finding.Object{}, "f", "p")); a == b {
+		t.Errorf("fingerprints are the same: %q", a)
+	}
+}
