@@ -72,14 +72,14 @@ func TestIdentityHeaders(t *testing.T) {
 func TestRequestsDoNotShareHeaders(t *testing.T) {
 	r := identityRig(t, "mobile", CreateConfig().IdentityHeaders)
 	for i := 0; i < 2; i++ {
-		w := r.do("GET", "/weather?api_key=k")
+		r.do("GET", "/weather?api_key=k")
 		if got := r.upstream.Header.Values("X-App-Id"); !reflect.DeepEqual(got, []string{"ann"}) {
 			t.Fatalf("request %d: got X-App-Id %q", i+1, got)
 		}
 		r.upstream.Header.Add("X-App-Id", "eve")
 		r.upstream.Header.Set("X-App-Id", "eve")
 
-		w = r.do("GET", "/weather")
+		w := r.do("GET", "/weather")
 		if got := w.Header().Values("Cache-Control"); !reflect.DeepEqual(got, []string{"no-store"}) {
 			t.Fatalf("refusal %d: got Cache-Control %q", i+1, got)
 		}
