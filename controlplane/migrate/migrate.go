@@ -110,9 +110,20 @@ type migration struct {
 	objects   *manifest.Objects
 	names     map[finding.Object]bool // given to new objects
 	plans     map[string]string       // names of the new plans, by that of the APIRateLimit
+	// chosen are the APIs of each access and limit, in order, and includes the
+	// same to look them up.
+	chosen   map[finding.Object][]string
+	includes map[finding.Object]map[string]bool
 }
 
 func (m *migration) run() {
+	m.chosen, m.includes = map[finding.Object][]string{}, map[finding.Object]map[string]bool{}
+	for _, a := range m.objects.Accesses {
+		m.choose(a, m.selected(a.Spec.APISelector, a.Spec.APIs, a.Spec.APIBundles))
+	}
+	for _, r := range m.objects.RateLimits {
+		m.choose(r, m.selected(r.Spec.APISelector, r.Spec.APIs, nil))
+	}
 	for _, s := range m.objects.Subscriptions {
 		if len(s.Spec.Applications) > 0 {
 			m.subscription(s)
@@ -122,7 +133,7 @@ func (m *migration) run() {
 	m.weigh(rights)
 	m.limits(rights)
 	for _, r := range rights {
-		m.right(r)
+		m.right(r, rights)
 	}
 	m.idle(rights)
 }
@@ -210,31 +221,39 @@ func isFor(group string, groups []string, everyone bool) bool {
 // apisOf returns the APIs that a group needs a right of its own to: those that
 // it has access to, and those that everyone has access to and it has a limit for.
 func (m *migration) apisOf(group string) []string {
-	var own, everyones, limited []string
+	var own []string
+	everyones := map[string]bool{}
 	for _, a := range m.objects.Accesses {
 		if isFor(group, a.Spec.Groups, a.Spec.Everyone) {
-			own = append(own, m.apisOfAccess(a)...)
+			own = append(own, m.chosen[a.Ref()]...)
 		}
 		if a.Spec.Everyone {
-			everyones = append(everyones, m.apisOfAccess(a)...)
+			for _, api := range m.chosen[a.Ref()] {
+				everyones[api] = true
+			}
 		}
 	}
 	for _, r := range m.objects.RateLimits {
-		if isFor(group, r.Spec.Groups, r.Spec.Everyone) {
-			limited = append(limited, m.selected(r.Spec.APISelector, r.Spec.APIs, nil)...)
+		if !isFor(group, r.Spec.Groups, r.Spec.Everyone) {
+			continue
 		}
-	}
-	for _, api := range limited {
-		if slices.Contains(everyones, api) {
-			own = append(own, api)
+		for _, api := range m.chosen[r.Ref()] {
+			if everyones[api] {
+				own = append(own, api)
+			}
 		}
 	}
 	slices.Sort(own)
 	return slices.Compact(own)
 }
 
-func (m *migration) apisOfAccess(a *manifest.APIAccess) []string {
-	return m.selected(a.Spec.APISelector, a.Spec.APIs, a.Spec.APIBundles)
+// choose notes the APIs of an access or a limit.
+func (m *migration) choose(s source, apis []string) {
+	m.chosen[s.Ref()] = apis
+	m.includes[s.Ref()] = make(map[string]bool, len(apis))
+	for _, api := range apis {
+		m.includes[s.Ref()][api] = true
+	}
 }
 
 // selected returns the names of the APIs that are selected, named and bundled,
@@ -269,7 +288,7 @@ func (m *migration) rightTo(group, api string) *right {
 	var covering []*manifest.APIAccess
 	ranked := false
 	for _, a := range m.objects.Accesses {
-		if !a.Spec.Everyone && !isFor(group, a.Spec.Groups, false) || !slices.Contains(m.apisOfAccess(a), api) {
+		if !a.Spec.Everyone && !isFor(group, a.Spec.Groups, false) || !m.includes[a.Ref()][api] {
 			continue
 		}
 		covering = append(covering, a)
@@ -310,7 +329,7 @@ func filterOf(accesses []*manifest.APIAccess) []string {
 func (m *migration) limitOf(group, api string) *manifest.APIRateLimit {
 	var strictest *manifest.APIRateLimit
 	for _, r := range m.objects.RateLimits {
-		if !isFor(group, r.Spec.Groups, r.Spec.Everyone) || !slices.Contains(m.selected(r.Spec.APISelector, r.Spec.APIs, nil), api) {
+		if !isFor(group, r.Spec.Groups, r.Spec.Everyone) || !m.includes[r.Ref()][api] {
 			continue
 		}
 		if strictest == nil || compareLimits(r, strictest) < 0 {

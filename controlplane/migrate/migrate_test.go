@@ -4,11 +4,14 @@ import (
 	"flag"
 	"fmt"
 	"math/rand/v2"
+	"os"
 	"regexp"
 	"slices"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/google/go-cmp/cmp"
 
 	"github.com/tollgate-apim/tollgate/controlplane/compile"
 	"github.com/tollgate-apim/tollgate/controlplane/finding"
@@ -16,6 +19,8 @@ import (
 	"github.com/tollgate-apim/tollgate/controlplane/migrate"
 	"github.com/tollgate-apim/tollgate/table"
 )
+
+var update = flag.Bool("update", false, "write the golden files anew")
 
 var seed = flag.Uint64("seed", 20261121, "seed of the generated cases")
 
@@ -200,6 +205,62 @@ func compiled(t *testing.T, text string) *table.Table {
 		}
 	}
 	return result.Table
+}
+
+// TestEveryForm compares what is written for each form of the old kinds with the
+// file beside it.
+func TestEveryForm(t *testing.T) {
+	const path = "testdata/every-form.yaml"
+	data, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	loaded := manifest.Parse("every-form.yaml", data)
+	if refusals := migrate.Refusals(loaded); len(refusals) > 0 {
+		t.Fatal(refusals)
+	}
+	result := migrate.Migrate(loaded.Objects)
+	if len(result.Files) != 1 || result.Files[0].Path != "every-form.yaml" {
+		t.Fatalf("got %d files, want one for every-form.yaml", len(result.Files))
+	}
+	got := fmt.Sprintf("%s\n# TODOs: %d\n", result.Files[0].Text, result.TODOs)
+	for _, note := range result.Notes {
+		got += "# note: " + note + "\n"
+	}
+	const golden = "testdata/every-form.golden"
+	if *update {
+		if err := os.WriteFile(golden, []byte(got), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want, err := os.ReadFile(golden)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(string(want), got); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+}
+
+// TestRefusals checks that nothing is migrated while a limit may be missing.
+func TestRefusals(t *testing.T) {
+	const access = "apiVersion: hub.traefik.io/v1alpha1\nkind: APIAccess\nmetadata: {name: a}\nspec: {everyone: true, apiSelector: {}}\n"
+	const limit = "---\napiVersion: hub.traefik.io/v1alpha1\nkind: %s\nmetadata: {name: l}\nspec: {everyone: true, apiSelector: {}, limit: 1%s}\n"
+	for _, test := range []struct {
+		name, text string
+		want       int
+	}{
+		{"good", access + fmt.Sprintf(limit, "APIRateLimit", ""), 0},
+		{"a limit that does not load", access + fmt.Sprintf(limit, "APIRateLimit", ", period: 1d"), 1},
+		{"a limit twice", access + strings.Repeat(fmt.Sprintf(limit, "APIRateLimit", ""), 2), 1},
+		{"a file that is broken", access + "---\n\tbad\n", 1},
+		{"an API that does not load", access + "---\napiVersion: hub.traefik.io/v1alpha1\nkind: API\nmetadata: {name: A}\n", 1},
+		{"what plays no part", access + "---\napiVersion: hub.traefik.io/v1alpha1\nkind: APICatalogItem\nmetadata: {name: A}\n", 0},
+	} {
+		if got := migrate.Refusals(manifest.Parse("f.yaml", []byte(test.text))); len(got) != test.want {
+			t.Errorf("%s: got %v, want %d", test.name, got, test.want)
+		}
+	}
 }
 
 // TestMeansTheSame compares generated manifests of the old kinds with what they

@@ -275,7 +275,7 @@ func (m *migration) planOf(r *right) string {
 }
 
 // right writes a ManagedSubscription.
-func (m *migration) right(r *right) {
+func (m *migration) right(r *right, rights []*right) {
 	first := r.sources[0]
 	who := "everyone"
 	if r.group != "" {
@@ -307,7 +307,7 @@ func (m *migration) right(r *right) {
 			len(spec.APIs), len(r.filter), maxItems)), nil)
 		return
 	}
-	comments = append(comments, m.selectApplications(r, &spec)...)
+	comments = append(comments, m.selectApplications(r, rights, &spec)...)
 	m.document(first, comments, newDocument("ManagedSubscription", m.namespace, m.name("ManagedSubscription", base), spec))
 }
 
@@ -327,7 +327,7 @@ func (m *migration) limitsOf(r *right) []string {
 // no other APIs, else one by one.
 func (m *migration) selectAPIs(r *right, spec *subscriptionSpec) (comments []string) {
 	s := r.sources[0]
-	if len(r.sources) == 1 && slices.Equal(r.apis, m.apisOfAccess(s)) {
+	if len(r.sources) == 1 && slices.Equal(r.apis, m.chosen[s.Ref()]) {
 		spec.APIs, spec.APISelector, spec.APIBundles = newNameRefs(s.Spec.APIs), newSelector(s.Spec.APISelector), newNameRefs(s.Spec.APIBundles)
 		return nil
 	}
@@ -343,10 +343,14 @@ func (m *migration) selectAPIs(r *right, spec *subscriptionSpec) (comments []str
 }
 
 // selectApplications says whose applications a right is for.
-func (m *migration) selectApplications(r *right, spec *subscriptionSpec) (comments []string) {
+func (m *migration) selectApplications(r *right, rights []*right, spec *subscriptionSpec) (comments []string) {
 	if r.group == "" {
 		spec.ManagedApplicationSelector = &selector{}
-		return []string{"The selector selects every ManagedApplication of the namespace."}
+		comments = []string{"The selector selects every ManagedApplication of the namespace."}
+		if groups := m.stricter(r, rights); len(groups) > 0 {
+			comments = append(comments, "TODO: applications of these groups had stricter limits, which they only have once they are named for them: "+joined(groups)+".")
+		}
+		return comments
 	}
 	spec.ManagedApplications = &[]nameRef{}
 	return []string{
@@ -356,13 +360,26 @@ func (m *migration) selectApplications(r *right, spec *subscriptionSpec) (commen
 	}
 }
 
+// stricter returns the groups that have a stricter limit than everyone for any of
+// the APIs of everyone's right.
+func (m *migration) stricter(everyones *right, rights []*right) []string {
+	var out []string
+	for _, r := range rights {
+		shared := slices.ContainsFunc(r.apis, func(api string) bool { return slices.Contains(everyones.apis, api) })
+		if r.group != "" && shared && m.compareGenerosity(r, everyones) < 0 {
+			out = append(out, fmt.Sprintf("%q", r.group))
+		}
+	}
+	return slices.Compact(out)
+}
+
 // idle says what had no effect and is not written.
 func (m *migration) idle(rights []*right) {
 	for _, a := range m.objects.Accesses {
 		switch {
 		case !a.Spec.Everyone && len(a.Spec.Groups) == 0:
 			m.document(a, []string{"In place of " + place(a) + ": nothing, as it was for nobody."}, nil)
-		case len(m.apisOfAccess(a)) == 0:
+		case len(m.chosen[a.Ref()]) == 0:
 			m.document(a, []string{"TODO: in place of " + place(a) + " nothing is written, because none of its APIs is among the manifests.",
 				"Migrate it together with them."}, nil)
 		case !slices.ContainsFunc(rights, func(r *right) bool { return slices.Contains(r.sources, a) }):

@@ -27,8 +27,9 @@ and an APIPlan for what APIAccess and APIRateLimit said, and managedApplications
 for the App IDs of subscriptions.
 
 What cannot be said in the new kinds becomes a comment that begins with TODO. Above
-all, who the applications of a group are is left to you, and nobody has access until
-you have named them. Nothing that is written allows more than what it replaces.
+all, who the applications of a group are is left to you, and they have no access as
+such until you have named them. Nothing that is written allows a call that was not
+allowed before.
 
 It changes no file: it writes to standard output, or to new files below --out.`,
 		Example: `  tollgate migrate manifests
@@ -50,7 +51,7 @@ func runMigrate(cmd *cobra.Command, paths []string, out string) error {
 		return err
 	}
 	if out == "" {
-		err = print(cmd.OutOrStdout(), result.Files)
+		err = writeFiles(cmd.OutOrStdout(), result.Files)
 	} else {
 		err = save(out, result.Files)
 	}
@@ -89,7 +90,7 @@ func migrated(ctx context.Context, paths []string, stderr io.Writer) (*migrate.R
 	return migrate.Migrate(loaded.Objects), nil
 }
 
-func print(w io.Writer, files []migrate.File) error {
+func writeFiles(w io.Writer, files []migrate.File) error {
 	for _, f := range files {
 		if _, err := io.WriteString(w, "---\n"+f.Text); err != nil {
 			return err
