@@ -11,9 +11,11 @@ import (
 	"github.com/tollgate-apim/tollgate/controlplane/lint"
 )
 
-// maxRows is how many rows of each table a comment shows. GitHub refuses those of
-// more than 65536 characters.
-const maxRows = 100
+// GitHub refuses comments of more than 65536 characters.
+const (
+	maxRows = 50  // of each table
+	maxCode = 120 // characters, of each text of manifests
+)
 
 // markdown writes tables for a comment on a pull request.
 func markdown(w io.Writer, r *Report, _ Options) error {
@@ -78,7 +80,11 @@ func accessMarkdown(w io.Writer, c *Change) {
 			}
 		}
 		for _, k := range change.Keys {
-			row(k.Kind, prose(keyWords(k)), "", "")
+			before := ""
+			if k.Kind == access.Changed {
+				before = "title " + code(k.Before)
+			}
+			row(k.Kind, prose(keyName(k)), before, "")
 		}
 	}
 	for _, r := range rows[:min(len(rows), maxRows)] {
@@ -94,6 +100,9 @@ func grantMarkdown(g *access.Grant) string {
 
 // code puts text of manifests in code, where it means nothing to Markdown.
 func code(s string) string {
+	if r := []rune(s); len(r) > maxCode {
+		s = string(r[:maxCode]) + "…"
+	}
 	s = strings.NewReplacer("`", "'", "|", `\|`).Replace(oneLine(s))
 	if strings.TrimSpace(s) == "" {
 		return ""

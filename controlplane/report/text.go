@@ -58,10 +58,10 @@ func text(w io.Writer, r *Report, o Options) error {
 	return b.Flush()
 }
 
-// oneLine keeps names of files from moving the cursor.
+// oneLine keeps text from moving the cursor, and from being read backwards.
 func oneLine(s string) string {
 	return strings.Map(func(r rune) rune {
-		if unicode.IsControl(r) || r == utf8.RuneError {
+		if unicode.IsControl(r) || unicode.Is(unicode.Bidi_Control, r) || r == utf8.RuneError {
 			return unicode.ReplacementChar
 		}
 		return r
@@ -196,16 +196,20 @@ var (
 
 // keyWords says what becomes of a key.
 func keyWords(k access.KeyChange) string {
+	if k.Kind == access.Changed {
+		return fmt.Sprintf("%s, called %q before", keyName(k), k.Before)
+	}
+	return keyName(k) + " " + string(k.Kind)
+}
+
+// keyName names a key by its title.
+func keyName(k access.KeyChange) string {
 	name := "key without a title"
 	if k.Title != "" {
 		name = fmt.Sprintf("key %q", k.Title)
 	}
-	words := name + " " + string(k.Kind)
-	if k.Kind == access.Changed {
-		words = fmt.Sprintf("%s, called %q before", name, k.Before)
-	}
 	if k.Suspended && k.Kind != access.Suspended {
-		words += " (suspended)"
+		name += " (suspended)"
 	}
-	return words
+	return name
 }
