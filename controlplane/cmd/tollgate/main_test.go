@@ -1,11 +1,17 @@
 package main
 
 import (
+	"errors"
+	"flag"
 	"os"
+	"os/exec"
+	"strconv"
 	"testing"
 
 	"github.com/rogpeppe/go-internal/testscript"
 )
+
+var update = flag.Bool("update", false, "write what scripts compare anew")
 
 func TestMain(m *testing.M) {
 	testscript.Main(m, map[string]func(){"tollgate": func() { os.Exit(run()) }})
@@ -13,5 +19,26 @@ func TestMain(m *testing.M) {
 
 // TestScripts runs the stories of testdata/script.
 func TestScripts(t *testing.T) {
-	testscript.Run(t, testscript.Params{Dir: "testdata/script"})
+	testscript.Run(t, testscript.Params{
+		Dir:           "testdata/script",
+		Cmds:          map[string]func(*testscript.TestScript, bool, []string){"status": status},
+		UpdateScripts: *update,
+	})
+}
+
+// status runs a command that must end with a status: status N command...
+func status(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) < 2 {
+		ts.Fatalf("usage: status N command...")
+	}
+	got := 0
+	var exit *exec.ExitError
+	if err := ts.Exec(args[1], args[2:]...); errors.As(err, &exit) {
+		got = exit.ExitCode()
+	} else if err != nil {
+		ts.Fatalf("%v", err)
+	}
+	if args[0] != strconv.Itoa(got) {
+		ts.Fatalf("%v: status %d, want %s", args[1:], got, args[0])
+	}
 }
