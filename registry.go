@@ -222,11 +222,13 @@ func newClient(s syncSettings) *http.Client {
 // line of its log, and what it writes where package log writes an ERROR line; os's
 // own streams would bypass that log.
 func report(line string, failed bool) {
+	// A line may have names from a table in it, and must stay one line.
+	line = "tollgate: " + headerValue(line)
 	if failed {
-		_, _ = fmt.Fprintln(log.Writer(), "tollgate: "+line)
+		_, _ = fmt.Fprintln(log.Writer(), line)
 		return
 	}
-	fmt.Println("tollgate: " + line) //nolint:forbidigo // see above
+	fmt.Println(line) //nolint:forbidigo // see above
 }
 
 // recovered keeps a panic in a goroutine of ours from ending Traefik.
