@@ -32,7 +32,7 @@ func TestAllocations(t *testing.T) {
 	} {
 		withSources(t, holding(testTable(test.plan), 0))
 		r := newRig(t, testConfig(weatherAPI))
-		request, err := http.NewRequest(http.MethodGet, "/weather/today", nil) //nolint:noctx // Never sent.
+		request, err := http.NewRequest(http.MethodGet, "/weather/today", nil)
 		if err != nil {
 			t.Fatal(err)
 		}

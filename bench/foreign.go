@@ -96,14 +96,10 @@ func (f foreign) row() *row {
 	for name, value := range f.Header {
 		fmt.Fprintf(&lines, "%s: %s\r\n", name, value)
 	}
-	keys := "1 key"
-	if f.keys > 1 {
-		keys = report.Thousands(f.keys) + " keys"
-	}
 	return &row{
 		Row: report.Row{
 			Name:   fmt.Sprintf("%s-%d", f.name, f.keys),
-			Title:  f.name + ", " + keys,
+			Title:  f.name + ", " + report.Keys(f.keys),
 			Status: 200, Foreign: f.name, Keys: f.keys,
 		},
 		middlewares: []stack.Middleware{{Plugin: map[string]any{f.name: f.Config}}},

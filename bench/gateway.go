@@ -239,7 +239,7 @@ func (g *gateway) admin(ctx context.Context, path string) (*http.Response, error
 func (g *gateway) stop() error {
 	var err error
 	if g.Traefik != nil {
-		err = g.Traefik.Stop()
+		err = g.Stop()
 	}
 	for _, t := range g.tables {
 		t.stop()

@@ -21,6 +21,7 @@ type plan struct {
 	rounds      int
 	window      time.Duration // of one measurement in a closed loop
 	connections int
+	retries     int // of a measurement that others disturbed
 
 	latencyRounds int
 	latencyWindow time.Duration
@@ -35,7 +36,7 @@ type plan struct {
 
 var (
 	fullPlan = plan{
-		rounds: 7, window: 2 * time.Second, connections: 16,
+		rounds: 7, window: 2 * time.Second, connections: 16, retries: 3,
 		latencyRounds: 3, latencyWindow: 4 * time.Second,
 		bigKeys: 1_000_000, bigWindow: 4 * time.Second,
 		activations: 3, quiet: 8 * time.Second,
@@ -57,20 +58,24 @@ type bench struct {
 	results *report.Results
 	gateway *gateway
 	say     func(format string, args ...any)
+	// others are the shares of the machine that something else used.
+	others []float64
 	// sent numbers the requests, so that no unknown key comes twice.
 	sent uint64
 }
 
-// add gives rows a place in the results.
+// add gives rows a place in the results, if they have none.
 func (b *bench) add(rows []*row) {
 	for _, r := range rows {
-		b.results.Rows = append(b.results.Rows, r.Row)
+		if b.results.Row(r.Name) == nil {
+			b.results.Rows = append(b.results.Rows, r.Row)
+		}
 	}
 }
 
 // timeRows measures all rows in turn, in another order each time.
 func (b *bench) timeRows(ctx context.Context, rows []*row, rounds int, window time.Duration) error {
-	random := rand.New(rand.NewPCG(b.seed, uint64(len(rows)))) //nolint:gosec // Draws an order.
+	random := rand.New(rand.NewPCG(b.seed, uint64(len(rows))))
 	for round := range rounds + 1 {
 		warmUp := round == 0
 		for _, i := range random.Perm(len(rows)) {
@@ -84,7 +89,7 @@ func (b *bench) timeRows(ctx context.Context, rows []*row, rounds int, window ti
 				}
 				continue
 			}
-			cpu, perSecond, err := b.time(r, window)
+			cpu, perSecond, err := b.timeCalmly(r, window)
 			if err != nil {
 				return fmt.Errorf("row %s: %w", r.Name, err)
 			}
@@ -102,6 +107,38 @@ func (b *bench) warmUp(r *row) error {
 	n := max(2000, 2*r.warmUp)
 	defer func() { b.sent += 2 * n }()
 	return load.Send(r.target(b.gateway.addresses), b.connections, b.sent, n)
+}
+
+// calm is which share of the machine others may use while something is timed.
+const calm = 0.05
+
+// timeCalmly is time, once more if the machine had other work meanwhile. What it
+// measured has no say in that.
+func (b *bench) timeCalmly(r *row, window time.Duration) (cpu, perSecond float64, err error) {
+	pid := b.gateway.PID()
+	least := 2.0
+	for range 1 + b.retries {
+		before, err := use(pid)
+		if err != nil {
+			return 0, 0, err
+		}
+		c, p, err := b.time(r, window)
+		if err != nil {
+			return 0, 0, err
+		}
+		others, err := before.othersSince(pid)
+		if err != nil {
+			return 0, 0, err
+		}
+		if others < least {
+			least, cpu, perSecond = others, c, p
+		}
+		if least <= calm {
+			break
+		}
+	}
+	b.others = append(b.others, least)
+	return cpu, perSecond, nil
 }
 
 // time runs a closed loop and returns the processor time of Traefik for a
@@ -147,7 +184,7 @@ func (b *bench) latencies(ctx context.Context, rows []*row) error {
 	}
 	rate := stats.Of(own.PerSecond).Median / 2
 	b.results.Setup.Rate = rate
-	random := rand.New(rand.NewPCG(b.seed, 1)) //nolint:gosec // Draws an order.
+	random := rand.New(rand.NewPCG(b.seed, 1))
 	for round := range b.latencyRounds {
 		for _, i := range random.Perm(len(rows)) {
 			r := rows[i]
@@ -376,9 +413,11 @@ func (b *bench) weigh(ctx context.Context, unknown *row) error {
 	if err != nil {
 		return err
 	}
-	if u := b.results.UnknownKeys; u != nil {
-		u.HeapOfKeys, u.HeapMB = keys, mb(int64(after.HeapAlloc)-int64(before.HeapAlloc))
+	if b.results.UnknownKeys == nil {
+		b.results.UnknownKeys = &report.UnknownKeys{}
 	}
+	u := b.results.UnknownKeys
+	u.HeapOfKeys, u.HeapMB = keys, mb(int64(after.HeapAlloc)-int64(before.HeapAlloc))
 
 	rows, err := b.gateway.addBig(ctx, b.bigKeys)
 	if err != nil {
@@ -395,10 +434,13 @@ func (b *bench) weigh(ctx context.Context, unknown *row) error {
 		return err
 	}
 	more := float64(int64(after.HeapAlloc) - int64(before.HeapAlloc))
-	if m := b.results.Memory; m != nil {
-		m.HeapPerKey = more / float64(b.bigKeys-smallest.Keys)
-		b.say("a key takes %.0f bytes of heap", m.HeapPerKey)
+	if b.results.Memory == nil {
+		b.results.Memory = &report.Memory{Keys: b.bigKeys}
 	}
+	m := b.results.Memory
+	m.HeapPerKey = more / float64(b.bigKeys-smallest.Keys)
+	b.say("a key takes %.0f bytes of heap", m.HeapPerKey)
+	b.add(rows)
 	return b.count(ctx, rows)
 }
 

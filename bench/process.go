@@ -38,6 +38,48 @@ func cpuTime(pid int) (time.Duration, error) {
 	return total, nil
 }
 
+// usage is the processor time of the whole machine so far.
+type usage struct {
+	at   time.Time
+	busy time.Duration // stolen by the hypervisor included
+	own  time.Duration // of Traefik and of this process
+}
+
+// use returns the machine's usage, of which Traefik and this process are our own.
+func use(pid int) (usage, error) {
+	u := usage{at: time.Now()}
+	data, err := os.ReadFile("/proc/stat")
+	if err != nil {
+		return u, err
+	}
+	var user, nice, system, idle, wait, irq, softirq, steal int64
+	_, err = fmt.Sscanf(string(data), "cpu %d %d %d %d %d %d %d %d", &user, &nice, &system, &idle, &wait, &irq, &softirq, &steal)
+	if err != nil {
+		return u, fmt.Errorf("reading /proc/stat: %w", err)
+	}
+	const tick = 10 * time.Millisecond // What Linux tells them in.
+	u.busy = time.Duration(user+nice+system+irq+softirq+steal) * tick
+	for _, p := range []int{pid, os.Getpid()} {
+		used, err := cpuTime(p)
+		if err != nil {
+			return u, err
+		}
+		u.own += used
+	}
+	return u, nil
+}
+
+// othersSince returns which share of the machine something else used since u.
+func (u usage) othersSince(pid int) (float64, error) {
+	now, err := use(pid)
+	if err != nil {
+		return 0, err
+	}
+	others := (now.busy - u.busy) - (now.own - u.own)
+	whole := time.Duration(runtime.NumCPU()) * now.at.Sub(u.at)
+	return max(0, float64(others)/float64(whole)), nil
+}
+
 // resident returns how much memory a process has, now and at most so far, in
 // bytes.
 func resident(pid int) (now, peak int64, err error) {
@@ -74,12 +116,4 @@ func processor() string {
 		}
 	}
 	return runtime.GOARCH
-}
-
-// loadAverage returns how many programs wanted to run in the last minute.
-func loadAverage() float64 {
-	data, _ := os.ReadFile("/proc/loadavg")
-	first, _, _ := strings.Cut(string(data), " ")
-	load, _ := strconv.ParseFloat(first, 64) // 0 if it is not known.
-	return load
 }

@@ -18,5 +18,9 @@ func Fill(page string, r *Results) (string, error) {
 	if !found || !ended {
 		return "", errors.New("the page has no place for results: found no lines " + strings.TrimSpace(pageBegin) + " and " + strings.TrimSpace(pageEnd))
 	}
-	return before + pageBegin + "\n" + Markdown(r) + pageEnd + after, nil
+	picture := ""
+	if timed(r) {
+		picture = "![Processor time of Traefik for a request, by route](performance.svg)\n\n"
+	}
+	return before + pageBegin + "\n" + picture + Markdown(r) + pageEnd + after, nil
 }

@@ -83,7 +83,7 @@ func bar(b *strings.Builder, row Row, y int, scale float64) {
 
 // gridStep returns a round distance that divides most into about six.
 func gridStep(most float64) float64 {
-	step := math.Pow(10, math.Floor(math.Log10(most/3)))
+	step := math.Pow(10, math.Floor(math.Log10(most/7)))
 	for _, times := range []float64{1, 2, 5, 10} {
 		if most/(step*times) <= 7 {
 			return step * times

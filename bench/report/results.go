@@ -49,8 +49,9 @@ type Machine struct {
 	System    string `json:"system"`
 	Go        string `json:"go"`
 	Traefik   string `json:"traefik"`
-	// LoadBefore is how many programs wanted to run in the minute before.
-	LoadBefore float64 `json:"loadBefore"`
+	// Others is which share of the machine something else used while CPU was
+	// timed.
+	Others stats.Spread `json:"others"`
 }
 
 // Setup is how it was measured.
@@ -185,7 +186,7 @@ func (r *Results) Save(path string) error {
 	if err != nil {
 		return err
 	}
-	return os.WriteFile(path, append(data, '\n'), 0o600)
+	return os.WriteFile(path, append(data, '\n'), 0o644)
 }
 
 // Load reads results.

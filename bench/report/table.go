@@ -2,6 +2,7 @@ package report
 
 import (
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -17,6 +18,14 @@ func Thousands(n int) string {
 	return digits
 }
 
+// Keys formats a number of keys.
+func Keys(n int) string {
+	if n == 1 {
+		return "1 key"
+	}
+	return Thousands(n) + " keys"
+}
+
 func thousands(f float64) string { return Thousands(int(f + 0.5)) }
 
 // within formats a median with its least and greatest value.
@@ -25,13 +34,36 @@ func within(s stats.Spread, digits int) string {
 	return fmt.Sprintf("%s (%s–%s)", format(s.Median), format(s.Min), format(s.Max))
 }
 
+// Disturbed tells whether others used so much of the machine that the times are
+// worth nothing.
+func Disturbed(r *Results) bool {
+	const most = 0.05
+	return r.Machine.Others.Median > most
+}
+
+// timed tells whether anything was timed.
+func timed(r *Results) bool {
+	return slices.ContainsFunc(r.Rows, func(row Row) bool { return len(row.CPU) > 0 })
+}
+
 // Markdown returns the tables.
 func Markdown(r *Results) string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "Measured on %s at commit %s: %s, %d cores, %s, Traefik %s built by %s; %d rounds of %g seconds for each row, %d connections, seed %d. ",
-		r.Date, r.Commit, r.Machine.Processor, r.Machine.Cores, r.Machine.System, r.Machine.Traefik, r.Machine.Go,
+	fmt.Fprintf(&b, "Measured on %s at commit %s: %s, %d cores, %s, Traefik %s built by %s. ",
+		r.Date, r.Commit, r.Machine.Processor, r.Machine.Cores, r.Machine.System, r.Machine.Traefik, r.Machine.Go)
+	if !timed(r) {
+		b.WriteString("No times yet, only counts.\n\n")
+		countsTable(&b, r)
+		memoryTable(&b, r)
+		return b.String()
+	}
+	fmt.Fprintf(&b, "%d rounds of %g seconds for each row, %d connections, seed %d. ",
 		r.Setup.Rounds, r.Setup.Seconds, r.Setup.Connections, r.Setup.Seed)
-	fmt.Fprintf(&b, "Load average before: %.1f. ", r.Machine.LoadBefore)
+	others := r.Machine.Others
+	fmt.Fprintf(&b, "Meanwhile something else used %.0f %% of the machine (%.0f–%.0f). ", 100*others.Median, 100*others.Min, 100*others.Max)
+	if Disturbed(r) {
+		b.WriteString("**That is too much: these numbers are worth nothing beyond their order.** ")
+	}
 	if r.Quick {
 		b.WriteString("**A quick run: expect more noise than it shows.** ")
 	}
@@ -43,6 +75,16 @@ func Markdown(r *Results) string {
 	memoryTable(&b, r)
 	targetsTable(&b, r)
 	return b.String()
+}
+
+func countsTable(b *strings.Builder, r *Results) {
+	b.WriteString("| route | allocations per request | bytes |\n| --- | --- | --- |\n")
+	for _, row := range r.Rows {
+		if row.Allocations > 0 {
+			fmt.Fprintf(b, "| %s | %.0f | %s |\n", row.Title, row.Allocations, thousands(row.Bytes))
+		}
+	}
+	b.WriteString("\n")
 }
 
 func rowsTable(b *strings.Builder, r *Results) {
@@ -94,8 +136,8 @@ func activationTable(b *strings.Builder, r *Results) {
 	if a == nil {
 		return
 	}
-	fmt.Fprintf(b, "Admitted requests while a table of %s keys (%.0f MB of JSON) is put in force, at %s requests a second, half of what the machine can do:\n\n",
-		Thousands(a.Keys), a.MegaBytes, thousands(a.Rate))
+	fmt.Fprintf(b, "Admitted requests while a table of %s (%.0f MB of JSON) is put in force, at %s requests a second, half of what the machine can do:\n\n",
+		Keys(a.Keys), a.MegaBytes, thousands(a.Rate))
 	b.WriteString("| | median, ms | 99 % | longest |\n| --- | --- | --- | --- |\n")
 	fmt.Fprintf(b, "| quiet | %s | %s | |\n", ms(a.QuietP50), ms(a.QuietP99))
 	fmt.Fprintf(b, "| while the table is loaded, %s seconds | %s | %s | %s |\n\n", within(stats.Of(a.Seconds), 1), ms(a.BusyP50), ms(a.BusyP99), ms(a.BusyMax))
@@ -103,15 +145,18 @@ func activationTable(b *strings.Builder, r *Results) {
 
 func memoryTable(b *strings.Builder, r *Results) {
 	if m := r.Memory; m != nil {
-		fmt.Fprintf(b, "Memory: a table of %s keys, each of an application of its own, takes **%.0f bytes of heap for each key** after a collection. Traefik grows from %.0f to %.0f MB, at its peak %.0f MB.\n\n",
-			Thousands(m.Keys), m.HeapPerKey, m.BeforeMB, m.ResidentMB, m.PeakMB)
-	}
-	if u := r.UnknownKeys; u != nil {
-		fmt.Fprintf(b, "After %s different unknown keys Traefik has %.0f MB of memory, %.0f MB before.", Thousands(u.Keys), u.AfterMB, u.BeforeMB)
-		if u.HeapOfKeys > 0 {
-			fmt.Fprintf(b, " The heap after a collection grows by %.2f MB through %s of them.", u.HeapMB, Thousands(u.HeapOfKeys))
+		fmt.Fprintf(b, "Memory: a table of %s, each of an application of its own, takes **%.0f bytes of heap for each key** after a collection.", Keys(m.Keys), m.HeapPerKey)
+		if m.PeakMB > 0 {
+			fmt.Fprintf(b, " Traefik grows from %.0f to %.0f MB, at its peak %.0f MB.", m.BeforeMB, m.ResidentMB, m.PeakMB)
 		}
 		b.WriteString("\n\n")
+	}
+	u := r.UnknownKeys
+	if u != nil && u.Keys > 0 {
+		fmt.Fprintf(b, "After %s different unknown keys Traefik has %.0f MB of memory, %.0f MB before.\n\n", Thousands(u.Keys), u.AfterMB, u.BeforeMB)
+	}
+	if u != nil && u.HeapOfKeys > 0 {
+		fmt.Fprintf(b, "The heap after a collection grows by %.1f MB through %s different unknown keys.\n\n", u.HeapMB, Thousands(u.HeapOfKeys))
 	}
 }
 
@@ -159,7 +204,7 @@ func Targets(r *Results) []Target {
 		atMost, stretch float64
 	}{{1, 0.7, 0.4}, {1000, 0.2, 0.1}} {
 		if least := leastAdded(r, t.keys); least > 0 {
-			add(Target{What: fmt.Sprintf("CPU added, of what the cheapest other plugin adds with %s keys", Thousands(t.keys)),
+			add(Target{What: "CPU added, of what the cheapest other plugin adds with " + Keys(t.keys),
 				Value: own.Added.Median / least, AtMost: t.atMost, Stretch: t.stretch})
 		}
 	}
@@ -172,7 +217,7 @@ func Targets(r *Results) []Target {
 		add(Target{What: fmt.Sprintf("CPU with %s keys in the table, of that with 10", Thousands(r.Row(ManyKeys).Keys)),
 			Value: ratio.Median, AtMost: 1.1, Stretch: 1.05})
 	}
-	if u := r.UnknownKeys; u != nil {
+	if u := r.UnknownKeys; u != nil && u.Keys > 0 {
 		add(Target{What: "memory after " + Thousands(u.Keys) + " different unknown keys, MB more", Value: u.AfterMB - u.BeforeMB, AtMost: 16, Stretch: 4})
 	}
 	if a := r.Activation; a != nil {
@@ -214,6 +259,9 @@ func targetsTable(b *strings.Builder, r *Results) {
 		verdict := "met"
 		if !t.Met() {
 			verdict = "**missed**"
+		}
+		if Disturbed(r) {
+			verdict = "cannot be told"
 		}
 		fmt.Fprintf(b, "| %s | %.2f | %s %.4g | %s | %s |\n", t.What, t.Value, sign, bound, stretch, verdict)
 	}
