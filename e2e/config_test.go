@@ -37,6 +37,7 @@ func TestBadConfigurations(t *testing.T) {
 		{"scheme-without-header", func(c *stack.Config) {
 			c.KeySource = &stack.KeySource{HeaderAuthScheme: "Bearer", Query: "key"}
 		}, list("keySource.headerAuthScheme")},
+		{"query-with-space", func(c *stack.Config) { c.KeySource = &stack.KeySource{Query: "k e"} }, list("keySource.query", "k e")},
 		{"identity-header", func(c *stack.Config) { c.IdentityHeaders = map[string]string{"plan": "X Plan"} }, list("identityHeaders.plan", "X Plan")},
 		{"several", func(c *stack.Config) {
 			*c = stack.Config{ErrorBody: "xml", Sync: stack.Sync{Endpoint: "nowhere", Interval: "x", Timeout: "y"}}

@@ -124,18 +124,34 @@ func (g *gateway) route(host string, config stack.Config) stack.Dynamic {
 	}}
 }
 
-// protect puts the plugin in front of a host and waits until the router serves.
+// protect puts the plugin in front of a host and waits until it has a table: it
+// misses the key, then.
 func (g *gateway) protect(t *testing.T, host string, config stack.Config) {
 	t.Helper()
+	g.serve(t, host, config, http.StatusUnauthorized)
+}
+
+// protectWithoutTable is protect for a plugin that gets no table.
+func (g *gateway) protectWithoutTable(t *testing.T, host string, config stack.Config) {
+	t.Helper()
+	g.serve(t, host, config, http.StatusServiceUnavailable)
+}
+
+// serve adds a router and waits until it answers a request without a key by the
+// given status.
+func (g *gateway) serve(t *testing.T, host string, config stack.Config, status int) {
+	t.Helper()
+	lines := g.traefik.Log.Len()
 	if err := g.traefik.Configure(host, g.route(host, config)); err != nil {
 		t.Fatal(err)
 	}
-	g.await(t, "the router of "+host, func() error {
-		if status := g.send(t, host, "GET /").status; status == http.StatusNotFound {
-			return fmt.Errorf("status %d", status)
-		}
-		return nil
+	err := stack.Until(t.Context(), "the router of "+host, patience, func() error {
+		return wantStatus(g.send(t, host, "GET /"), status)
 	})
+	if err != nil {
+		line, _ := g.traefik.Log.Find(lines, `"level":"error"`, host)
+		t.Fatalf("%v\nTraefik says: %s", err, line)
+	}
 }
 
 // apply writes manifests and waits until they are in force in the gateway.

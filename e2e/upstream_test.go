@@ -46,7 +46,7 @@ func checkCredentials(t *testing.T) {
 	for name, change := range map[string]func(*stack.Config){
 		"default": func(*stack.Config) {},
 		"header":  func(c *stack.Config) { c.KeySource = &stack.KeySource{Header: "X-API-Key"} },
-		"cookie":  func(c *stack.Config) { c.KeySource = &stack.KeySource{Cookie: "key", Query: "k e"} },
+		"cookie":  func(c *stack.Config) { c.KeySource = &stack.KeySource{Cookie: "key", Query: "clé"} },
 		"anywhere": func(c *stack.Config) {
 			c.KeySource = &stack.KeySource{Header: "X-API-Key", Query: "key", Cookie: "key"}
 		},
@@ -81,7 +81,7 @@ func checkCredentials(t *testing.T) {
 		{"another scheme stays", "default", "/a?api_key=upstream-key", "/a", list("Authorization: Basic x"), list("Authorization: Basic x")},
 		{"cookie", "cookie", "/a", "/a", list("Cookie: a=b; key=upstream-key; c=d"), list("Cookie: a=b; c=d")},
 		{"only cookie", "cookie", "/a", "/a", list("Cookie: key=upstream-key"), nil},
-		{"encoded parameter name", "cookie", "/a?k+e=upstream-key&b", "/a?b", nil, nil},
+		{"encoded parameter name", "cookie", "/a?cl%C3%A9=upstream-key&b", "/a?b", nil, nil},
 		{"all places at once", "anywhere", "/a?key=x&b=c", "/a?b=c", list("X-API-Key: upstream-key", "Cookie: key=y; a=b"), list("Cookie: a=b")},
 		{"visible header", "visible", "/a", "/a", list(bearer), list(bearer)},
 		{"visible parameter", "visible", "/a?api_key=upstream-key", "/a?api_key=upstream-key", nil, nil},
