@@ -8,6 +8,8 @@ package compile
 import (
 	"cmp"
 	"fmt"
+	"iter"
+	"maps"
 	"slices"
 	"strings"
 
@@ -88,6 +90,7 @@ type compiler struct {
 	findings      []finding.Finding
 	subscriptions []*Subscription
 	held          map[string][]holder // by digest
+	guesses       int                 // how often nearest was asked
 }
 
 // reporter is an object that knows where its fields stand.
@@ -104,14 +107,40 @@ func (c *compiler) warn(on reporter, rule finding.Rule, path, problem, fix strin
 	c.findings = append(c.findings, on.Finding(rule, finding.Warning, path, problem, "", fix))
 }
 
-// dangling reports a reference to an object that is not there.
-func (c *compiler) dangling(on reporter, path, kind, name string) {
+// dangling reports a reference to an object that is not among those of known
+// names.
+func (c *compiler) dangling(on reporter, path, kind, name string, known iter.Seq[string]) {
 	ref := finding.Object{Kind: kind, Namespace: on.Ref().Namespace, Name: name}
 	if c.leftOut[ref] {
 		c.fail(on, finding.Reference, path, fmt.Sprintf("names %s, which is left out", ref), "mend what its own finding says")
 		return
 	}
-	c.fail(on, finding.Reference, path, fmt.Sprintf("names %s, which does not exist", ref), "write it, or take the name out")
+	fix := "write it, or take the name out"
+	if other := c.nearest(name, known); other != "" {
+		fix = fmt.Sprintf("did you mean %q?", other)
+	}
+	c.fail(on, finding.Reference, path, fmt.Sprintf("names %s, which does not exist", ref), fix)
+}
+
+// Bounds on looking for what was meant, which takes a while for each name.
+const (
+	maxGuesses = 100
+	maxKnown   = 1000
+)
+
+// nearest returns the one of known names that name is a misspelling of, or "".
+func (c *compiler) nearest(name string, known iter.Seq[string]) string {
+	if c.guesses == maxGuesses {
+		return ""
+	}
+	c.guesses++
+	var names []string
+	for n := range known {
+		if names = append(names, n); len(names) > maxKnown {
+			return ""
+		}
+	}
+	return manifest.Nearest(name, names)
 }
 
 // namespace is the objects of one namespace, each kind by name.
@@ -213,7 +242,7 @@ func (c *compiler) api(ns *namespace, a *manifest.API) (table.API, map[string]bo
 	for i, ref := range a.Spec.Versions {
 		v := ns.versions[ref.Name]
 		if v == nil {
-			c.dangling(a, fmt.Sprintf("spec.versions[%d].name", i), "APIVersion", ref.Name)
+			c.dangling(a, fmt.Sprintf("spec.versions[%d].name", i), "APIVersion", ref.Name, maps.Keys(ns.versions))
 			continue
 		}
 		specs = append(specs, v.Spec.OpenAPISpec)

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"iter"
+	"maps"
 	"slices"
 	"strings"
 
@@ -57,7 +58,7 @@ func (s *settler) namedAPIs(on reporter, refs []manifest.NameRef) []int {
 			places = append(places, place)
 			continue
 		}
-		s.dangling(on, fmt.Sprintf("spec.apis[%d].name", i), "API", ref.Name)
+		s.dangling(on, fmt.Sprintf("spec.apis[%d].name", i), "API", ref.Name, maps.Keys(s.apis.byName))
 	}
 	return places
 }
@@ -156,7 +157,7 @@ func (s *settler) applicationsOf(m *manifest.ManagedSubscription) []int {
 			s.warn(m, finding.Reference, at, fmt.Sprintf("names ManagedApplication %s/%s, which is disregarded", m.Namespace, ref.Name),
 				"mend what its own finding says")
 		default:
-			s.dangling(m, at, "ManagedApplication", ref.Name)
+			s.dangling(m, at, "ManagedApplication", ref.Name, maps.Keys(s.apps.byName))
 		}
 	}
 	var names []string
@@ -187,7 +188,7 @@ func (s *settler) apisOf(on reporter, selector *metav1.LabelSelector, names, bun
 	for i, ref := range bundles {
 		bundle, ok := s.bundleOf[ref.Name]
 		if !ok {
-			s.dangling(on, fmt.Sprintf("spec.apiBundles[%d].name", i), "APIBundle", ref.Name)
+			s.dangling(on, fmt.Sprintf("spec.apiBundles[%d].name", i), "APIBundle", ref.Name, maps.Keys(s.bundleOf))
 			continue
 		}
 		places = append(places, bundle...)
@@ -204,7 +205,7 @@ func (s *settler) barred(m *manifest.ManagedSubscription) Barred {
 		barred = HasClaims
 	}
 	if !s.plans[m.Spec.APIPlan.Name] {
-		s.dangling(m, "spec.apiPlan.name", "APIPlan", m.Spec.APIPlan.Name)
+		s.dangling(m, "spec.apiPlan.name", "APIPlan", m.Spec.APIPlan.Name, maps.Keys(s.plans))
 		barred = NoPlan
 	}
 	return barred
@@ -217,10 +218,27 @@ func (s *settler) checkFilter(on reporter, f *manifest.OperationFilter, apis []*
 	}
 	for i, set := range f.Include {
 		if !slices.ContainsFunc(apis, func(a *manifest.API) bool { return s.sets[a][set] }) {
-			s.fail(on, finding.OperationSet, fmt.Sprintf("spec.operationFilter.include[%d]", i),
-				fmt.Sprintf("names operation set %q, which no API of %s has", set, what), "write the set, or take the name out")
+			s.findings = append(s.findings, on.Finding(finding.OperationSet, finding.Error, fmt.Sprintf("spec.operationFilter.include[%d]", i),
+				fmt.Sprintf("names operation set %q, which no API of %s has", set, what), s.setsOf(apis), "write the set, or take the name out"))
 		}
 	}
+}
+
+// setsOf lists operation sets that a filter could name, but not very many.
+func (s *settler) setsOf(apis []*manifest.API) string {
+	const most = 10
+	sets := map[string]bool{}
+	for _, a := range apis {
+		if len(sets) > most {
+			break
+		}
+		maps.Copy(sets, s.sets[a])
+	}
+	names := slices.Sorted(maps.Keys(sets))
+	if len(names) > most {
+		names = append(names[:most], "…")
+	}
+	return strings.Join(names, ", ")
 }
 
 // catalog checks what is offered in portals. It changes nothing: being found is
@@ -230,7 +248,7 @@ func (s *settler) catalog(items []*manifest.APICatalogItem) {
 		apis := s.apisOf(item, item.Spec.APISelector, item.Spec.APIs, item.Spec.APIBundles)
 		s.checkFilter(item, item.Spec.OperationFilter, s.apis.at(apis), "the item")
 		if plan := item.Spec.APIPlan; plan != nil && !s.plans[plan.Name] {
-			s.dangling(item, "spec.apiPlan.name", "APIPlan", plan.Name)
+			s.dangling(item, "spec.apiPlan.name", "APIPlan", plan.Name, maps.Keys(s.plans))
 		}
 	}
 }
