@@ -1,69 +1,104 @@
 package tollgate
 
 import (
-	"sync/atomic"
+	"crypto/sha256"
 	"time"
 
 	"github.com/tollgate-apim/tollgate/matcher"
 	"github.com/tollgate-apim/tollgate/quota"
 )
 
-// prepared is what does not change from one request of a caller to the next.
-// Header values are slices that many requests share: they are replaced, never
-// written to.
-type prepared struct {
+// caller is what does not change from one request with a key to the next, under
+// one table. Header values are slices that many requests share: they are
+// replaced, never written to.
+type caller struct {
+	// refusal is why all requests are refused, or empty.
+	refusal string
+	// filtered says that requests have to pass matcher.Allows with who.
+	filtered bool
+	who      *matcher.Caller
+
 	appID        []string
 	subscription []string
 	plan         []string
 	keyTitle     []string // nil for none
 
 	// limited is false where there is nothing to count.
-	limited   bool
-	rateLimit *quota.RateLimit
-	quota     *quota.Quota
-	// rateBucket and quotaBucket name the counters of the two limits.
-	rateBucket, quotaBucket string
+	limited bool
+	// allowance is nil if the store has no room for its counters.
+	allowance *quota.Allowance
+	rated     bool // by a rate limit
+	quotaed   bool // by a quota
 	// policy is the RateLimit-Policy header.
 	policy []string
-	// allowance holds the *quota.Allowance with the counters as last fetched;
-	// to begin with, one without counters.
-	allowance atomic.Value
+
+	// digest and header are what the view keeps this caller by; header is
+	// under view.mu.
+	digest string
+	header [sha256.Size]byte
 }
 
-// newPrepared makes a caller ready.
-func newPrepared(c *matcher.Caller) *prepared {
-	g := c.Grant
-	p := &prepared{
-		appID:        []string{headerValue(g.AppID)},
-		subscription: []string{headerValue(g.Subscription)},
-		plan:         []string{headerValue(g.Plan)},
-		limited:      g.RateLimit != nil || g.Quota != nil,
-		rateBucket:   g.RateBucket,
-		quotaBucket:  g.QuotaBucket,
+// newCaller makes a caller ready.
+func newCaller(who *matcher.Caller, src *source) *caller {
+	c := &caller{refusal: who.Refusal, filtered: who.Filtered, who: who}
+	g := who.Grant
+	if c.refusal != "" {
+		return c
 	}
-	if title := headerValue(c.KeyTitle); title != "" {
-		p.keyTitle = []string{title}
+	c.appID = []string{headerValue(g.AppID)}
+	c.subscription = []string{headerValue(g.Subscription)}
+	c.plan = []string{headerValue(g.Plan)}
+	if title := headerValue(who.KeyTitle); title != "" {
+		c.keyTitle = []string{title}
 	}
-	policy := ""
+	c.rated, c.quotaed = g.RateLimit != nil, g.Quota != nil
+	c.limited = c.rated || c.quotaed
+	if c.limited {
+		c.policy = []string{policy(g)}
+		c.allowance = newAllowance(g, src)
+	}
+	return c
+}
+
+// policy is the value of RateLimit-Policy for a grant.
+func policy(g *matcher.Grant) string {
+	list := ""
 	if row := g.RateLimit; row != nil {
-		period, burst := duration(row.Period), row.Burst
+		list = `"rate";q=` + decimal(row.Limit) + ";w=" + seconds(int64(duration(row.Period)))
+	}
+	if row := g.Quota; row != nil {
+		if list != "" {
+			list += ", "
+		}
+		list += `"quota";q=` + decimal(row.Limit) + ";w=" + seconds(int64(duration(row.Period)))
+	}
+	return list
+}
+
+// newAllowance fetches the counters of a grant. It returns nil if there is no
+// room for them.
+func newAllowance(g *matcher.Grant, src *source) *quota.Allowance {
+	now := sinceStart()
+	var rateLimit *quota.RateLimit
+	var rate, used *quota.Counter
+	var limit *quota.Quota
+	if row := g.RateLimit; row != nil {
+		burst := row.Burst
 		if burst == 0 {
 			burst = row.Limit
 		}
-		p.rateLimit = quota.NewRateLimit(row.Limit, burst, period)
-		policy = `"rate";q=` + decimal(row.Limit) + ";w=" + seconds(int64(period))
+		rateLimit = quota.NewRateLimit(row.Limit, burst, duration(row.Period))
+		rate = src.counters.Get(g.RateBucket, now)
 	}
 	if row := g.Quota; row != nil {
-		period := duration(row.Period)
-		if policy != "" {
-			policy += ", "
-		}
-		p.quota = quota.NewQuota(row.Limit, period)
-		policy += `"quota";q=` + decimal(row.Limit) + ";w=" + seconds(int64(period))
+		limit = quota.NewQuota(row.Limit, duration(row.Period))
+		used = src.counters.Get(g.QuotaBucket, now)
 	}
-	p.policy = []string{policy}
-	p.allowance.Store(quota.Nothing)
-	return p
+	if rateLimit != nil && rate == nil || limit != nil && used == nil {
+		src.reportOnce("the store of counters is full: requests that need another counter are refused")
+		return nil
+	}
+	return quota.NewAllowance(rateLimit, rate, limit, used)
 }
 
 // duration parses a duration of a table, which was validated.

@@ -23,8 +23,7 @@ const (
 	// nowhere: there is no key, or one place holds several. The upstream or
 	// another proxy might go by another one of them than we, so none counts.
 	nowhere place = iota
-	// inHeader: the only value of the header is the key, and no other place
-	// needs to be looked at.
+	// inHeader: in the only value of the header, in the usual form.
 	inHeader
 	// somewhere: the key is in any of the places.
 	somewhere
@@ -36,26 +35,18 @@ const several = "several keys"
 // presentedKey returns the key of a request: from the header, else from the
 // query, else from the cookie. Where it is nowhere, the key is empty if there is
 // none.
-func presentedKey(r *http.Request, s *keySource) (string, place) {
-	// Nearly all requests have the key in the header and nothing elsewhere.
-	if values := r.Header[s.header]; len(values) == 1 && s.cookie == "" && r.URL.RawQuery == "" {
-		if key, ok := strings.CutPrefix(values[0], s.prefix); ok && key != "" && key[0] != ' ' {
-			return key, inHeader
-		}
-	}
-	return searchKey(r, s)
-}
-
-// searchKey is presentedKey for all the forms that a header may have, and for
-// the other places.
-func searchKey(r *http.Request, s *keySource) (string, place) {
+func presentedKey(r *http.Request, s *keySource) (key string, at place) {
 	if s.header != "" {
-		if key, at := keyInHeader(r.Header[s.header], s.scheme); key != "" {
+		values := r.Header[s.header]
+		if key, at = keyInHeader(values, s.scheme); key != "" {
+			if len(values) == 1 && values[0] == s.prefix+key {
+				at = inHeader
+			}
 			return key, at
 		}
 	}
 	if s.query != "" {
-		if key, at := keyInQuery(r.URL.RawQuery, s.query); key != "" {
+		if key, at = keyInQuery(r.URL.RawQuery, s.query); key != "" {
 			return key, at
 		}
 	}
@@ -67,6 +58,7 @@ func searchKey(r *http.Request, s *keySource) (string, place) {
 
 // keyInHeader finds the key among the values of a header.
 func keyInHeader(values []string, scheme string) (key string, at place) {
+	key, at = "", nowhere
 	for _, value := range values {
 		candidate := value
 		if scheme != "" {
@@ -99,6 +91,7 @@ func hasScheme(value, scheme string) bool {
 
 // keyInQuery finds the key among the parameters of a query.
 func keyInQuery(query, name string) (key string, at place) {
+	key, at = "", nowhere
 	if !mayHaveParameter(query, name) {
 		return "", nowhere
 	}
@@ -142,6 +135,7 @@ func isParameter(parameter, name string) bool {
 
 // keyInCookies finds the key among the cookies of a request.
 func keyInCookies(r *http.Request, name string) (key string, at place) {
+	key, at = "", nowhere
 	for _, cookie := range r.Cookies() {
 		if cookie.Name != name || cookie.Value == "" {
 			continue

@@ -27,19 +27,19 @@ func (n *identityNames) list() []string {
 
 // identify sets the identity headers of a request, in place of whatever the
 // client sent under these names.
-func identify(h http.Header, names *identityNames, p *prepared) {
+func identify(h http.Header, names *identityNames, c *caller) {
 	if names.appID != "" {
-		h[names.appID] = p.appID
+		h[names.appID] = c.appID
 	}
 	if names.subscription != "" {
-		h[names.subscription] = p.subscription
+		h[names.subscription] = c.subscription
 	}
 	if names.plan != "" {
-		h[names.plan] = p.plan
+		h[names.plan] = c.plan
 	}
 	if names.keyTitle != "" {
-		h[names.keyTitle] = p.keyTitle
-		if p.keyTitle == nil {
+		h[names.keyTitle] = c.keyTitle
+		if c.keyTitle == nil {
 			delete(h, names.keyTitle)
 		}
 	}

@@ -11,78 +11,53 @@ import (
 // started is the origin of the clock that limits are counted by.
 var started = time.Now()
 
+// sinceStart reads that clock, in nanoseconds.
+func sinceStart() int64 {
+	return int64(time.Since(started))
+}
+
 // spend charges a request to the limits of its caller and tells what is left.
 // Where there is no room it refuses the request and returns false.
-func spend(w http.ResponseWriter, r *http.Request, g *gateway, p *prepared) bool {
-	now := int64(time.Since(started))
-	allowance, _ := p.allowance.Load().(*quota.Allowance)
-	d := quota.Take(allowance, now)
-	if d.Dropped {
-		d = retake(g, p, now)
+func spend(w http.ResponseWriter, r *http.Request, g *gateway, c *caller) bool {
+	if c.allowance == nil {
+		refuse(w, r, g, countersFull)
+		return false
 	}
-	if d.Refusal == "" {
-		tellLeft(w.Header(), p, &d)
-		return true
+	d := quota.Take(c.allowance, int64(time.Since(started)))
+	if d.Refusal != "" {
+		refuseLimit(w, r, g, c, &d)
+		return false
 	}
-	refuseLimit(w, r, g, p, &d)
-	return false
+	tellLeft(w.Header(), c, &d)
+	return true
 }
 
-// retake is Take with counters fetched anew: at the first request, and after the
-// store has dropped one.
-func retake(g *gateway, p *prepared, now int64) quota.Decision {
-	for {
-		allowance := newAllowance(g.source.counters, p, now)
-		if allowance == nil {
-			g.source.reportOnce("the store of counters is full: requests that need another counter are refused")
-			return quota.Decision{Refusal: countersFull}
-		}
-		p.allowance.Store(allowance)
-		if d := quota.Take(allowance, now); !d.Dropped {
-			return d
-		}
+// refuseLimit refuses a request for which a limit has no room.
+func refuseLimit(w http.ResponseWriter, r *http.Request, g *gateway, c *caller, d *quota.Decision) {
+	if d.Refusal == quota.Dropped {
+		// The store has dropped a counter as unused. Nothing was decided or
+		// changed yet, so begin anew, with new counters.
+		forget(g.view.Load().(*view), c)
+		g.ServeHTTP(w, r)
+		return
 	}
-}
-
-// newAllowance fetches the counters of a caller, or returns nil if the store has
-// no room.
-func newAllowance(counters *quota.Store, p *prepared, now int64) *quota.Allowance {
-	var rate, used *quota.Counter
-	if p.rateLimit != nil {
-		if rate = counters.Get(p.rateBucket, now); rate == nil {
-			return nil
-		}
-	}
-	if p.quota != nil {
-		if used = counters.Get(p.quotaBucket, now); used == nil {
-			return nil
-		}
-	}
-	return quota.NewAllowance(p.rateLimit, rate, p.quota, used)
-}
-
-// refuseLimit refuses a request for which a limit has no room, or that cannot be
-// counted.
-func refuseLimit(w http.ResponseWriter, r *http.Request, g *gateway, p *prepared, d *quota.Decision) {
-	if d.Refusal != countersFull {
-		tellLeft(w.Header(), p, d)
-		w.Header()["Retry-After"] = []string{seconds(d.RetryAfter)}
-	}
+	tellLeft(w.Header(), c, d)
+	w.Header()["Retry-After"] = []string{seconds(d.RetryAfter)}
 	refuse(w, r, g, d.Refusal)
 }
 
 // tellLeft sets the headers that tell a client what is left: the two that
 // Traefik Hub sends, and those of draft-ietf-httpapi-ratelimit-headers-10.
-func tellLeft(h http.Header, p *prepared, d *quota.Decision) {
-	h["Ratelimit-Policy"] = p.policy
-	if p.rateLimit == nil {
+func tellLeft(h http.Header, c *caller, d *quota.Decision) {
+	h["Ratelimit-Policy"] = c.policy
+	if !c.rated {
 		h["Ratelimit"] = []string{tellQuota(h, d)}
 		return
 	}
 	left := strconv.FormatInt(d.RateLeft, 10)
 	h["X-Ratelimit-Remaining"] = []string{left}
 	left = `"rate";r=` + left + ";t=" + strconv.FormatInt((d.RateReset+roundUp)/second, 10)
-	if p.quota != nil {
+	if c.quotaed {
 		left += ", " + tellQuota(h, d)
 	}
 	h["Ratelimit"] = []string{left}

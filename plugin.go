@@ -16,7 +16,6 @@ import (
 	"time"
 
 	"github.com/tollgate-apim/tollgate/feed"
-	"github.com/tollgate-apim/tollgate/hashing"
 	"github.com/tollgate-apim/tollgate/matcher"
 )
 
@@ -28,11 +27,13 @@ const maxKeyBytes = 512
 type gateway struct {
 	next   http.Handler
 	source *source
-	// view holds the *matcher.View of the table in force; empty before the first.
+	// view holds the *view of the table in force; empty before the first.
 	view *atomic.Value
 
 	maxStaleness    time.Duration
 	keySource       *keySource
+	header          string // of keySource
+	cookies         bool   // whether keySource names one
 	hideCredentials bool
 	identity        *identityNames
 	// answers holds the refusals by their reason.
@@ -52,9 +53,11 @@ func New(ctx context.Context, next http.Handler, config *Config, _ string) (http
 	return &gateway{
 		next:            next,
 		source:          src,
-		view:            src.view(s.api),
+		view:            src.view(viewed{s.api, s.keySource}),
 		maxStaleness:    s.maxStaleness,
 		keySource:       &s.keySource,
+		header:          s.keySource.header,
+		cookies:         s.keySource.cookie != "",
 		hideCredentials: s.hideCredentials,
 		identity:        &s.identity,
 		answers:         newAnswers(s),
@@ -63,37 +66,41 @@ func New(ctx context.Context, next http.Handler, config *Config, _ string) (http
 
 // ServeHTTP admits a request and hands it on, or refuses it.
 func (g *gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	view, _ := g.view.Load().(*matcher.View)
-	if view == nil || g.maxStaleness > 0 && stale(g) {
+	v, _ := g.view.Load().(*view)
+	if v == nil || g.maxStaleness > 0 && stale(g) {
 		refuse(w, r, g, tableUnavailable)
 		return
 	}
 
-	key, at := presentedKey(r, g.keySource)
-	if at == nowhere || len(key) > maxKeyBytes {
-		refuseKey(w, r, g, key)
+	// Nearly all requests have the key in the header, and have come before.
+	var c *caller
+	at := inHeader
+	if values := r.Header[g.header]; len(values) == 1 {
+		v.mu.Lock()
+		c = v.recalled[sha256.Sum256([]byte(values[0]))]
+		v.mu.Unlock()
+	}
+	if c == nil {
+		if c, at = meet(v, w, r, g); c == nil {
+			return
+		}
+	}
+	if c.refusal != "" {
+		refuse(w, r, g, c.refusal)
 		return
 	}
-	// The SHA-256 of a key costs a tenth of its digest, so it finds those that
-	// came before, and the digest the others.
-	sum := sha256.Sum256([]byte(key))
-	caller := matcher.Known(view, sum)
-	if caller == nil {
-		caller = matcher.Meet(view, sum, hashing.Digest(key))
+	if c.filtered && !matcher.Allows(c.who, r.Method, r.URL.Path, r.URL.RawPath) {
+		refuse(w, r, g, matcher.OperationForbidden)
+		return
 	}
-	if caller.Refusal != "" || caller.Filtered && !matcher.Allows(caller, r.Method, r.URL.Path, r.URL.RawPath) {
-		refuseCaller(w, r, g, caller)
+	if c.limited && !spend(w, r, g, c) {
 		return
 	}
 
-	p := caller.Prepared.(*prepared)
-	if p.limited && !spend(w, r, g, p) {
-		return
-	}
-	identify(r.Header, g.identity, p)
+	identify(r.Header, g.identity, c)
 	if g.hideCredentials {
-		if at == inHeader {
-			delete(r.Header, g.keySource.header)
+		if at == inHeader && r.URL.RawQuery == "" && !g.cookies {
+			delete(r.Header, g.header)
 		} else {
 			hideKey(r, g.keySource)
 		}
@@ -105,22 +112,4 @@ func (g *gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 func stale(g *gateway) bool {
 	snapshot := feed.Current(g.source.feed)
 	return snapshot == nil || time.Since(snapshot.Confirmed) > g.maxStaleness
-}
-
-// refuseKey refuses a request that has no key, or one that cannot be valid.
-func refuseKey(w http.ResponseWriter, r *http.Request, g *gateway, key string) {
-	reason := keyMissing
-	if key != "" {
-		reason = matcher.KeyInvalid
-	}
-	refuse(w, r, g, reason)
-}
-
-// refuseCaller refuses a caller that may not call this API, or not in this way.
-func refuseCaller(w http.ResponseWriter, r *http.Request, g *gateway, caller *matcher.Caller) {
-	reason := caller.Refusal
-	if reason == "" {
-		reason = matcher.OperationForbidden
-	}
-	refuse(w, r, g, reason)
 }

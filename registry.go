@@ -11,7 +11,6 @@ import (
 	"time"
 
 	"github.com/tollgate-apim/tollgate/feed"
-	"github.com/tollgate-apim/tollgate/matcher"
 	"github.com/tollgate-apim/tollgate/quota"
 )
 
@@ -46,10 +45,10 @@ type source struct {
 	counters *quota.Store
 	endpoint string
 
-	// views holds, by API, the *matcher.View of the table in force. It has one
-	// for each API that ever had a middleware.
+	// views holds the *view of the table in force for each API and key source
+	// that ever had a middleware.
 	viewsMu sync.Mutex
-	views   map[string]*atomic.Value
+	views   map[viewed]*atomic.Value
 
 	// uses counts the middlewares whose context has not ended, acquisitions
 	// those that ever were; both under registry.mu.
@@ -106,7 +105,7 @@ func (r *registry) newSourceLocked(s syncSettings, report func(line string, fail
 	src := &source{
 		counters: counters,
 		endpoint: s.endpoint,
-		views:    map[string]*atomic.Value{},
+		views:    map[viewed]*atomic.Value{},
 		report:   report,
 		reported: map[string]bool{},
 	}
@@ -123,34 +122,35 @@ func (r *registry) newSourceLocked(s syncSettings, report func(line string, fail
 	return src
 }
 
-// view returns where the view for an API stands: a value that is empty until
-// there is a table.
-func (s *source) view(api string) *atomic.Value {
+// viewed says what a view is for. Views find callers by the header that presented
+// their key, so middlewares that read headers in other ways need views of theirs.
+type viewed struct {
+	api       string
+	keySource keySource
+}
+
+// view returns where a view stands: a value that is empty until there is a table.
+func (s *source) view(of viewed) *atomic.Value {
 	s.viewsMu.Lock()
 	defer s.viewsMu.Unlock()
-	view := s.views[api]
-	if view == nil {
-		view = &atomic.Value{}
-		s.views[api] = view
+	held := s.views[of]
+	if held == nil {
+		held = &atomic.Value{}
+		s.views[of] = held
 		if snapshot := feed.Current(s.feed); snapshot != nil {
-			view.Store(s.newView(snapshot, api))
+			held.Store(newView(snapshot.Table, of.api, s))
 		}
 	}
-	return view
+	return held
 }
 
 // activate makes the table of a snapshot the one that all middlewares decide by.
 func (s *source) activate(snapshot *feed.Snapshot) {
 	s.viewsMu.Lock()
 	defer s.viewsMu.Unlock()
-	for api, view := range s.views {
-		view.Store(s.newView(snapshot, api))
+	for of, held := range s.views {
+		held.Store(newView(snapshot.Table, of.api, s))
 	}
-}
-
-func (s *source) newView(snapshot *feed.Snapshot, api string) *matcher.View {
-	prepare := func(c *matcher.Caller) { c.Prepared = newPrepared(c) }
-	return matcher.NewView(snapshot.Table, api, prepare, s.reportOnce)
 }
 
 // newer returns the snapshot with the higher revision. Either may be nil.

@@ -4,12 +4,7 @@
 // knows the table and nothing of HTTP, limits or time.
 package matcher
 
-import (
-	"crypto/sha256"
-	"sync"
-
-	"github.com/tollgate-apim/tollgate/table"
-)
+import "github.com/tollgate-apim/tollgate/table"
 
 // Why a request is refused.
 const (
@@ -46,77 +41,15 @@ type Caller struct {
 	// Filtered says that requests have to pass Allows too.
 	Filtered bool
 	filters  []*operations
-	// Prepared is what the prepare function of the view made of this caller.
-	Prepared interface{}
 }
 
-// View is a table as seen by the gateways of one API. Callers are resolved when
-// they first come, because a table may hold a million of them, and kept. Any
-// number of goroutines may use a view.
-type View struct {
-	Table *table.Table
-
-	api     string
-	prepare func(*Caller)
-	report  func(line string)
-
-	mu      sync.Mutex
-	callers map[[sha256.Size]byte]*Caller
-}
-
-// maxCallers is how many callers a view keeps. One more starts over.
-const maxCallers = 1 << 16
-
-// NewView returns a view of t for an API. It calls prepare once with each caller
-// that has a grant, before that is used, and report with each row that points at
-// nothing. Both are called with the view locked.
-func NewView(t *table.Table, api string, prepare func(*Caller), report func(line string)) *View {
-	return &View{Table: t, api: api, prepare: prepare, report: report, callers: map[[sha256.Size]byte]*Caller{}}
-}
-
-// Known returns the caller with the key of the given SHA-256 if it came before,
-// or nil. A view outlives no table, so what it knows needs no invalidation.
-func Known(v *View, key [sha256.Size]byte) *Caller {
-	v.mu.Lock()
-	caller := v.callers[key]
-	v.mu.Unlock()
-	return caller
-}
-
-// Meet returns the caller with the key of the given SHA-256 and digest, and
-// keeps it if it holds the key of an application: unknown keys leave no trace.
-func Meet(v *View, key [sha256.Size]byte, digest string) *Caller {
-	v.mu.Lock()
-	defer v.mu.Unlock()
-	if caller := v.callers[key]; caller != nil {
-		return caller
-	}
-	caller, problems := resolve(v.Table, v.api, digest)
-	for _, problem := range problems {
-		v.report(problem)
-	}
-	if caller.Refusal == KeyInvalid {
-		return caller
-	}
-	if caller.Refusal == "" {
-		v.prepare(caller)
-	}
-	if len(v.callers) >= maxCallers {
-		v.callers = map[[sha256.Size]byte]*Caller{}
-	}
-	v.callers[key] = caller
-	return caller
-}
-
-// unknown is the caller with a key that is unknown or suspended.
-var unknown = &Caller{Refusal: KeyInvalid}
-
-// resolve finds out who calls with the key of a digest. A key that several
+// Resolve finds out who calls an API with the key of a digest. A key that several
 // applications hold admits only to what all of them may do, suspended keys
-// aside; the requests are then accounted to the first by App ID. Problems tell
-// of rows that point at nothing.
-func resolve(t *table.Table, api, digest string) (caller *Caller, problems []string) {
-	caller = &Caller{}
+// aside; the requests are then accounted to the first by App ID. The problems
+// that it returns tell of rows that point at nothing, which refuse.
+func Resolve(t *table.Table, api, digest string) (*Caller, []string) {
+	caller := &Caller{}
+	var problems []string
 	active := false
 	for _, holder := range t.Keys[digest] {
 		if holder.Suspended {
@@ -139,7 +72,7 @@ func resolve(t *table.Table, api, digest string) (caller *Caller, problems []str
 		}
 	}
 	if !active {
-		return unknown, nil
+		return &Caller{Refusal: KeyInvalid}, nil
 	}
 	return caller, problems
 }
@@ -167,6 +100,7 @@ func Allows(c *Caller, method, path, rawPath string) bool {
 // newGrant resolves the grant of an application for an API. Without one it
 // returns nil, and a problem if that is because a row points at nothing.
 func newGrant(t *table.Table, api, name string) (grant *Grant, problem string) {
+	problem = ""
 	application, ok := t.Applications[name]
 	if !ok {
 		return nil, "a key names application " + name + ", which the table does not have"

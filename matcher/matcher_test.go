@@ -1,11 +1,9 @@
 package matcher
 
 import (
-	"crypto/sha256"
 	"fmt"
 	"reflect"
 	"strings"
-	"sync"
 	"testing"
 
 	"github.com/tollgate-apim/tollgate/table"
@@ -13,33 +11,27 @@ import (
 
 const api = "apps/api"
 
-// scene is a view of a table, with what it prepared and reported.
+// scene is a table as seen from one API, with what was reported about it.
 type scene struct {
-	view     *View
-	prepared []string
+	table    *table.Table
+	api      string
 	reported []string
 }
 
 func newScene(t *table.Table) *scene {
-	s := &scene{}
-	s.view = NewView(t, api,
-		func(c *Caller) { s.prepared = append(s.prepared, c.Grant.Application) },
-		func(line string) { s.reported = append(s.reported, line) })
-	return s
+	return &scene{table: t, api: api}
 }
 
-// meet returns the caller with the key of a digest, as a gateway does.
-func meet(v *View, digest string) *Caller {
-	key := sha256.Sum256([]byte(digest))
-	if caller := Known(v, key); caller != nil {
-		return caller
-	}
-	return Meet(v, key, digest)
+// meet returns the caller with the key of a digest.
+func meet(s *scene, digest string) *Caller {
+	caller, problems := Resolve(s.table, s.api, digest)
+	s.reported = append(s.reported, problems...)
+	return caller
 }
 
 // refusal decides on a request.
-func refusal(v *View, digest, method, path, rawPath string) string {
-	caller := meet(v, digest)
+func refusal(s *scene, digest, method, path, rawPath string) string {
+	caller := meet(s, digest)
 	if caller.Refusal == "" && caller.Filtered && !Allows(caller, method, path, rawPath) {
 		return OperationForbidden
 	}
@@ -49,10 +41,10 @@ func refusal(v *View, digest, method, path, rawPath string) string {
 // get decides on GET of a path with the key of a digest. It tells what a test
 // looks at: the refusal, or the App ID and the key's title.
 func (s *scene) get(digest, path string) string {
-	if why := refusal(s.view, digest, "GET", path, ""); why != "" {
+	if why := refusal(s, digest, "GET", path, ""); why != "" {
 		return why
 	}
-	caller := meet(s.view, digest)
+	caller, _ := Resolve(s.table, s.api, digest)
 	return caller.Grant.AppID + " by " + caller.KeyTitle
 }
 
@@ -126,7 +118,7 @@ func TestHolders(t *testing.T) {
 	}
 }
 
-// A row that points at nothing refuses and is reported once, whatever it is.
+// A row that points at nothing refuses and is reported, whatever it is.
 func TestRowsThatPointAtNothing(t *testing.T) {
 	good := func() *table.Table {
 		rows := sharedTable()
@@ -155,10 +147,8 @@ func TestRowsThatPointAtNothing(t *testing.T) {
 		rows := good()
 		test.breaks(rows)
 		s := newScene(rows)
-		for i := 0; i < 3; i++ {
-			if got := s.get("digest", "/weather"); got != test.want {
-				t.Errorf("%s: got %q, want %q", test.name, got, test.want)
-			}
+		if got := s.get("digest", "/weather"); got != test.want {
+			t.Errorf("%s: got %q, want %q", test.name, got, test.want)
 		}
 		reports := 1
 		if test.reported == "" {
@@ -173,50 +163,6 @@ func TestRowsThatPointAtNothing(t *testing.T) {
 	}
 }
 
-func TestCallersAreResolvedOnce(t *testing.T) {
-	rows := sharedTable()
-	rows.Keys = map[string][]table.Holder{"a": {{Application: "apps/ann"}}, "b": {{Application: "apps/bob"}}}
-	s := newScene(rows)
-	if len(s.prepared) > 0 {
-		t.Errorf("a new view prepared %q, want nothing before it is used", s.prepared)
-	}
-	var wait sync.WaitGroup
-	for i := 0; i < 8; i++ {
-		wait.Add(1)
-		go func() {
-			defer wait.Done()
-			for j := 0; j < 20; j++ {
-				s.get("a", "/")
-				s.get("b", "/")
-				s.get("unknown", "/")
-			}
-		}()
-	}
-	wait.Wait()
-	if len(s.prepared) != 2 {
-		t.Errorf("prepared %q, want apps/ann and apps/bob once each", s.prepared)
-	}
-	if first, second := meet(s.view, "a"), meet(s.view, "a"); first.Grant == nil || first != second {
-		t.Errorf("got callers %p and %p for one key, want one", first, second)
-	}
-	if n := len(s.view.callers); n != 2 {
-		t.Errorf("the view keeps %d callers, want 2: unknown keys leave no trace", n)
-	}
-}
-
-// A view keeps a bounded number of callers, and starts over when it is full.
-func TestCallersAreBounded(t *testing.T) {
-	rows := sharedTable()
-	rows.Keys = map[string][]table.Holder{"a": {{Application: "apps/ann"}}}
-	v := newScene(rows).view
-	for i := 0; i < maxCallers; i++ {
-		v.callers[[sha256.Size]byte{byte(i), byte(i >> 8), 1}] = unknown
-	}
-	if got := meet(v, "a").Refusal; got != "" || len(v.callers) != 1 {
-		t.Errorf("got %q from a full view, which keeps %d callers, want the new one alone", got, len(v.callers))
-	}
-}
-
 func TestGrant(t *testing.T) {
 	const digest = "digest"
 	rows := sharedTable()
@@ -227,7 +173,7 @@ func TestGrant(t *testing.T) {
 			Quota:     &table.Quota{Limit: 0, Period: "1h", Bucket: quota},
 		}
 	}
-	grant := func() *Grant { return meet(newScene(rows).view, digest).Grant }
+	grant := func() *Grant { return meet(newScene(rows), digest).Grant }
 
 	limit("", "")
 	got := *grant()
@@ -262,15 +208,15 @@ func TestGrant(t *testing.T) {
 	}
 }
 
-// Two views of one table, for two APIs, do not mix their grants.
-func TestViewsOfOneTable(t *testing.T) {
+// Two APIs of one table do not mix their grants.
+func TestAPIsOfOneTable(t *testing.T) {
 	rows := sharedTable()
 	rows.Keys = map[string][]table.Holder{"ann": {{Application: "apps/ann"}}, "other": {{Application: "apps/other"}}}
 	got := map[string]string{}
 	for _, of := range []string{api, "apps/other", "apps/nowhere"} {
-		view := NewView(rows, of, func(*Caller) {}, func(string) {})
+		s := &scene{table: rows, api: of}
 		for _, digest := range []string{"ann", "other"} {
-			got[digest+" "+of] = refusal(view, digest, "GET", "/", "")
+			got[digest+" "+of] = refusal(s, digest, "GET", "/", "")
 		}
 	}
 	want := map[string]string{

@@ -26,7 +26,7 @@ type alternative struct {
 // newOperations makes the named sets of an API ready. A set that the API does
 // not have contributes nothing; the first such is returned as unknown.
 func newOperations(api table.API, include []string) (ops *operations, unknown string) {
-	ops = &operations{}
+	ops, unknown = &operations{}, ""
 	for _, name := range include {
 		matchers, ok := api.OperationSets[name]
 		if !ok && unknown == "" {

@@ -11,7 +11,7 @@ import (
 )
 
 // filtered returns a view in which the key "k" is allowed the named sets.
-func filtered(sets map[string][]table.Matcher, include ...string) *View {
+func filtered(sets map[string][]table.Matcher, include ...string) *scene {
 	filter := &table.OperationFilter{Include: include}
 	return newScene(&table.Table{
 		Plans:         map[string]table.Plan{"apps/plan": {}},
@@ -19,12 +19,12 @@ func filtered(sets map[string][]table.Matcher, include ...string) *View {
 		Subscriptions: map[string]table.Subscription{"apps/sub": {Plan: "apps/plan", OperationFilter: filter}},
 		Applications:  map[string]table.Application{"apps/app": {AppID: "app", Grants: map[string]string{api: "apps/sub"}}},
 		Keys:          map[string][]table.Holder{"k": {{Application: "apps/app"}}},
-	}).view
+	})
 }
 
 // allowed reports whether v allows a request such as "GET /weather%20x", parsed
 // as an HTTP server does.
-func allowed(t testing.TB, v *View, request string) bool {
+func allowed(t testing.TB, v *scene, request string) bool {
 	t.Helper()
 	method, target, _ := strings.Cut(request, " ")
 	u, err := url.ParseRequestURI(target)
@@ -99,9 +99,9 @@ func TestOperationFilters(t *testing.T) {
 // Without a filter there is nothing to read a path for.
 func TestNoFilterAllowsEverything(t *testing.T) {
 	v := filtered(nil)
-	row := v.Table.Subscriptions["apps/sub"]
+	row := v.table.Subscriptions["apps/sub"]
 	row.OperationFilter = nil
-	v.Table.Subscriptions["apps/sub"] = row
+	v.table.Subscriptions["apps/sub"] = row
 	for _, request := range []string{"GET /", "BREW /weather/..%2Fadmin", "OPTIONS *"} {
 		if !allowed(t, v, request) {
 			t.Errorf("%s is refused", request)

@@ -14,23 +14,24 @@
 // them need is called.
 package quota
 
-import "time"
-
 // Why a request is refused.
 const (
 	RateLimited   = "rate_limited"
 	QuotaExceeded = "quota_exceeded"
+	// Dropped: nothing was decided, because the store had dropped a counter as
+	// unused. Fetch the counters again.
+	Dropped = "counter_dropped"
 )
 
 // Allowance is what requests of one grant may consume, and where it is counted.
 // It is never changed, so any number of goroutines may use it.
 type Allowance struct {
-	rateLimit *RateLimit // nil for none
-	rate      *Counter
+	limit *RateLimit // nil for none
+	rate  *Counter   // of limit; nil for none
 
-	quota  *Quota // nil for none
-	used   *Counter
-	window *window // of used
+	quota  *Quota   // nil for none
+	used   *Counter // of quota; nil for none
+	window *window  // of used
 
 	// first and second are the counters above, each once, by number: in this
 	// order they are locked. second is nil if there is but one.
@@ -40,32 +41,24 @@ type Allowance struct {
 // NewAllowance returns an allowance of a rate limit, a quota or both, either of
 // them nil for none, with the counters of their buckets. One counter may serve
 // both.
-func NewAllowance(rateLimit *RateLimit, rate *Counter, quota *Quota, used *Counter) *Allowance {
-	a := &Allowance{rateLimit: rateLimit, rate: rate, quota: quota, used: used}
-	if quota != nil {
-		a.window = &used.window
+func NewAllowance(limit *RateLimit, rate *Counter, quota *Quota, used *Counter) *Allowance {
+	a := &Allowance{limit: limit, quota: quota}
+	if limit != nil {
+		a.rate, a.first = rate, rate
 	}
+	if quota == nil {
+		return a
+	}
+	a.used, a.window = used, &used.window
 	switch {
-	case rateLimit == nil:
+	case a.first == nil:
 		a.first = used
-	case quota == nil || rate == used:
-		a.first = rate
 	case rate.number < used.number:
-		a.first, a.second = rate, used
-	default:
+		a.second = used
+	case rate.number > used.number:
 		a.first, a.second = used, rate
 	}
 	return a
-}
-
-// Nothing is an allowance whose counters were dropped: with it Take decides
-// nothing.
-var Nothing = nothing()
-
-func nothing() *Allowance {
-	c := &Counter{}
-	drop(c)
-	return NewAllowance(NewRateLimit(1, 1, time.Second), c, nil, nil)
 }
 
 // Decision says whether a request may pass, and what is left after it.
@@ -79,9 +72,6 @@ type Decision struct {
 	// nanoseconds. Those of a limit that there is not are 0.
 	RateLeft, RateReset   int64
 	QuotaLeft, QuotaReset int64
-	// Dropped says that nothing was decided, because the store had dropped a
-	// counter as unused: fetch the counters again.
-	Dropped bool
 }
 
 // Take decides on one request at the time now and charges it when it may pass.
@@ -89,56 +79,72 @@ type Decision struct {
 // consumes nothing. Take may be called from any goroutine.
 func Take(a *Allowance, now int64) Decision {
 	var d Decision
-	first := a.first
+	first, second := a.first, a.second
 	first.mu.Lock()
-	if a.second == nil {
-		take(a, now, &d)
-	} else {
-		takeLocking(a.second, a, now, &d)
+	if second != nil {
+		second.mu.Lock()
+	}
+
+	// Most requests find a token, room in the window, and an open slot there.
+	limit, rate, quota, w := a.limit, a.rate, a.quota, a.window
+	usual := limit == nil || rate.fullAt-now <= limit.room && rate.interval == limit.interval
+	if usual && quota != nil {
+		usual = w.total < quota.Limit && now < w.end && now < w.expiry && w.period == quota.Period
+	}
+	if usual || prepare(a, now, &d) {
+		if limit != nil {
+			if rate.fullAt < now {
+				rate.fullAt = now
+			}
+			rate.fullAt += limit.interval
+			d.RateReset = now + limit.depth - rate.fullAt
+			d.RateLeft = d.RateReset / limit.interval
+			d.RateReset = limit.interval - d.RateReset%limit.interval
+		}
+		if quota != nil {
+			w.open++
+			w.total++
+			d.QuotaLeft = quota.Limit - w.total
+			d.QuotaReset = w.expiry - now
+		}
+	}
+
+	if second != nil {
+		second.mu.Unlock()
 	}
 	first.mu.Unlock()
 	return d
 }
 
-// takeLocking is take for an allowance with a second counter.
-func takeLocking(second *Counter, a *Allowance, now int64, d *Decision) {
-	second.mu.Lock()
-	take(a, now, d)
-	second.mu.Unlock()
-}
-
-// take is Take with the counters locked.
-func take(a *Allowance, now int64, d *Decision) {
-	limit, quota := a.rateLimit, a.quota
-	if limit != nil && !hasToken(a.rate, limit, now) || quota != nil && !hasRoom(a.window, quota, now) {
-		refuse(a, now, d)
-		return
-	}
-	if limit != nil {
-		spendToken(a.rate, limit, now, d)
-	}
-	if quota != nil {
-		countRequest(a.window, quota, now, d)
-	}
-}
-
-// refuse completes the decision to refuse. Of two reasons the one with the
-// longer wait is told.
-func refuse(a *Allowance, now int64, d *Decision) {
+// prepare makes the locked counters of a ready for a request, and reports whether
+// it may pass. If not, it completes the decision to refuse.
+func prepare(a *Allowance, now int64, d *Decision) bool {
 	if a.first.dropped || a.second != nil && a.second.dropped {
-		d.Dropped = true
-		return
+		d.Refusal = Dropped
+		return false
 	}
-	if a.rateLimit != nil {
-		d.RateLeft, d.RateReset = tokensLeft(a.rate, a.rateLimit, now)
+	if a.limit != nil {
+		if a.rate.interval != a.limit.interval {
+			remeasure(a.rate, a.limit, now)
+		}
+		d.RateLeft, d.RateReset = tokensLeft(a.rate, a.limit, now)
 		if d.RateLeft == 0 {
 			d.Refusal, d.RetryAfter = RateLimited, d.RateReset
 		}
 	}
 	if a.quota != nil {
+		expire(a.window, a.quota, now)
 		d.QuotaLeft, d.QuotaReset = requestsLeft(a.window, a.quota, now)
+		// Of two reasons the one with the longer wait is told.
 		if d.QuotaLeft == 0 && d.QuotaReset >= d.RetryAfter {
 			d.Refusal, d.RetryAfter = QuotaExceeded, d.QuotaReset
 		}
 	}
+	if d.Refusal != "" {
+		return false
+	}
+	if a.quota != nil && now >= a.window.end {
+		openSlot(a.window, a.quota, now)
+	}
+	return true
 }

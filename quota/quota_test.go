@@ -41,7 +41,6 @@ func TestTakeTimelines(t *testing.T) {
 		quota *Quota
 		steps []step
 	}{
-		{"no limits", nil, nil, []step{{at: 0}, {at: 0}}},
 		{"a burst, then one token at a time", rateOf(2, 3, second), nil, []step{
 			{at: 0, rate: 2}, {at: 0, rate: 1}, {at: 0, rate: 0},
 			{at: 0, refusal: RateLimited, retry: second / 2},
@@ -364,11 +363,11 @@ func TestStoreDropsOnlyIdleCounters(t *testing.T) {
 	if s.Get("busy", second) != busy {
 		t.Error("a counter in use was dropped")
 	}
-	if d := Take(NewAllowance(nil, nil, quota, idle), second); !d.Dropped {
+	if d := Take(NewAllowance(nil, nil, quota, idle), second); d.Refusal != Dropped {
 		t.Errorf("take from a dropped counter: got %+v, want Dropped", d)
 	}
 	rate := rateOf(1, 1, second)
-	if d := Take(NewAllowance(rate, idle, nil, nil), second); !d.Dropped {
+	if d := Take(NewAllowance(rate, idle, nil, nil), second); d.Refusal != Dropped {
 		t.Errorf("take from a dropped counter: got %+v, want Dropped", d)
 	}
 	// Its only request leaves the window after 65 seconds, not earlier.
@@ -378,18 +377,33 @@ func TestStoreDropsOnlyIdleCounters(t *testing.T) {
 	}
 }
 
+// Counters that are idle for a moment between two requests are not made anew for
+// each, whatever else comes.
+func TestStoreKeepsWhatComesAgain(t *testing.T) {
+	s := NewStore(10_000)
+	rate := rateOf(1_000_000, 1, second)
+	first := s.Get("first", 0)
+	for i := int64(1); i < 1000; i++ {
+		Take(NewAllowance(rate, first, nil, nil), i*second/2)
+		s.Get(string(rune('a'+i%26))+string(rune('A'+i/26)), i*second/2)
+	}
+	if s.Get("first", 500*second) != first {
+		t.Error("a counter in use was dropped though there was room")
+	}
+}
+
 func TestStoreStaysSmall(t *testing.T) {
 	s := NewStore(1000)
 	rate := rateOf(1, 1, second)
 	for i := int64(0); i < 3000; i++ {
-		now := i * second / 10
+		now := i * keepIdle / 10
 		c := s.Get(string(rune('a'+i%26))+string(rune('A'+i/26)), now)
 		if c == nil {
-			t.Fatalf("no room for bucket %d though those older than a second are idle", i)
+			t.Fatalf("no room for bucket %d though most are idle", i)
 		}
 		Take(NewAllowance(rate, c, nil, nil), now)
 	}
-	// Each counter is idle a second after its use: about ten are not.
+	// About ten have not been idle for as long as idle ones are kept.
 	if n := s.Len(); n > 100 {
 		t.Errorf("got %d counters, want idle ones dropped", n)
 	}

@@ -64,8 +64,13 @@ const (
 	looksFull  = 256
 )
 
-// keepUnused is how long a new counter waits for its first use.
-const keepUnused = int64(time.Second)
+const (
+	// keepUnused is how long a new counter waits for its first use.
+	keepUnused = int64(time.Second)
+	// keepIdle is how long an idle counter is kept while there is room: most
+	// are wanted again soon.
+	keepIdle = int64(10 * time.Minute)
+)
 
 // Get returns the counter of bucket, a new one if there is none yet. It returns
 // nil if the store is full of counters that are not idle: then nothing can be
@@ -76,11 +81,10 @@ func (s *Store) Get(bucket string, now int64) *Counter {
 	if c := s.counters[bucket]; c != nil {
 		return c
 	}
-	looks := looksUsual
+	s.dropIdleLocked(looksUsual, now-keepIdle)
 	if len(s.counters) >= s.max {
-		looks = looksFull
+		s.dropIdleLocked(looksFull, now)
 	}
-	s.dropIdleLocked(looks, now)
 	if len(s.counters) >= s.max {
 		return nil
 	}
@@ -90,8 +94,8 @@ func (s *Store) Get(bucket string, now int64) *Counter {
 	return c
 }
 
-// dropIdleLocked looks at some counters, which Go's map picks, and drops the
-// idle ones.
+// dropIdleLocked looks at some counters, which Go's map picks, and drops those
+// that were idle at the time now.
 func (s *Store) dropIdleLocked(looks int, now int64) {
 	for bucket, c := range s.counters {
 		if looks == 0 {

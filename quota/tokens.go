@@ -30,25 +30,6 @@ func NewRateLimit(limit, burst int64, period time.Duration) *RateLimit {
 	return l
 }
 
-// hasToken reports whether the bucket of c holds a token.
-func hasToken(c *Counter, l *RateLimit, now int64) bool {
-	if c.interval != l.interval {
-		remeasure(c, l, now)
-	}
-	return c.fullAt-now <= l.room
-}
-
-// spendToken takes a token, of which there must be one.
-func spendToken(c *Counter, l *RateLimit, now int64, d *Decision) {
-	if c.fullAt < now {
-		c.fullAt = now
-	}
-	c.fullAt += l.interval
-	room := l.depth - (c.fullAt - now)
-	d.RateLeft = room / l.interval
-	d.RateReset = l.interval - room%l.interval
-}
-
 // remeasure makes l the limit that c is measured by, with as many tokens spent
 // as before.
 func remeasure(c *Counter, l *RateLimit, now int64) {
@@ -79,6 +60,7 @@ func scale(a, b, c int64) int64 {
 // tokensLeft returns how many tokens the bucket of c holds, and the time until it
 // holds one more: 0 if it is full.
 func tokensLeft(c *Counter, l *RateLimit, now int64) (left, reset int64) {
+	left = 0
 	backlog := c.fullAt - now
 	if backlog <= 0 {
 		return l.depth / l.interval, 0

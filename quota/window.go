@@ -49,25 +49,6 @@ type slot struct {
 	count int64
 }
 
-// hasRoom reports whether w has room for one more request.
-func hasRoom(w *window, q *Quota, now int64) bool {
-	if now >= w.expiry || w.period != q.Period {
-		expire(w, q, now)
-	}
-	return w.total < q.Limit
-}
-
-// countRequest counts a request, for which there must be room.
-func countRequest(w *window, q *Quota, now int64, d *Decision) {
-	if now >= w.end {
-		openSlot(w, q, now)
-	}
-	w.open++
-	w.total++
-	d.QuotaLeft = q.Limit - w.total
-	d.QuotaReset = w.expiry - now
-}
-
 // expire takes out the slots that have left the window, and makes q the quota
 // that it is measured by.
 func expire(w *window, q *Quota, now int64) {
@@ -116,6 +97,7 @@ func requestsLeft(w *window, q *Quota, now int64) (left, reset int64) {
 	if q.Limit == 0 {
 		return 0, q.Period
 	}
+	left = 0
 	goal := w.total
 	if w.total < q.Limit {
 		left = q.Limit - w.total
