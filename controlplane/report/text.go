@@ -73,7 +73,8 @@ const maxExcerpt = 160
 
 // excerpt writes the line that a finding is about, and a mark below its place.
 func excerpt(w io.Writer, f finding.Finding, o Options, p painter) {
-	if o.Line == nil || f.Line == 0 {
+	// The line where an object begins says nothing about it.
+	if o.Line == nil || f.Line == 0 || f.Field == "" && f.Object != (finding.Object{}) {
 		return
 	}
 	line, ok := o.Line(f.File, f.Line)
