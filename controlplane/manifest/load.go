@@ -382,11 +382,6 @@ func tabbedLine(text []byte) int {
 	return 0
 }
 
-// header is what an object says it is.
-type header struct {
-	apiVersion, kind, namespace, name string
-}
-
 // document takes in what a document holds: an object, a List of objects, or
 // something that is not ours, which it passes over.
 func (l *loader) document(n *yaml.Node, lineOffset int) {

@@ -146,7 +146,7 @@ func (f *Follower) load(ctx context.Context) (*manifest.Loaded, error) {
 		}
 		loaded := manifest.Load(ctx, before.Files)
 		f.files = before.Files
-		if attempt == attempts || ctx.Err() != nil {
+		if done := ctx.Err() != nil; done || attempt == attempts {
 			return loaded, nil
 		}
 		after, err := manifest.List(f.Paths)
