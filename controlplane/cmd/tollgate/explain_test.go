@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -53,7 +54,7 @@ func TestExplainRunning(t *testing.T) {
 			t.Errorf("found no %q in\n%s", want, stdout)
 		}
 	}
-	if stdout, err = explainRun(t, "secret-api-key", append(ask, "/admin")...); err != errNegative || !strings.Contains(stdout, "403 operation_forbidden") {
+	if stdout, err = explainRun(t, "secret-api-key", append(ask, "/admin")...); !errors.Is(err, errNegative) || !strings.Contains(stdout, "403 operation_forbidden") {
 		t.Errorf("got %v and\n%s", err, stdout)
 	}
 
@@ -90,7 +91,7 @@ func TestExplainBadEndpoint(t *testing.T) {
 		s := httptest.NewServer(test.answer)
 		_, err := explainRun(t, "", "--api", "apps/weather-api", "--endpoint", s.URL, "GET", "/")
 		s.Close()
-		if err == nil || err == errNegative || !strings.Contains(err.Error(), test.want) {
+		if err == nil || errors.Is(err, errNegative) || !strings.Contains(err.Error(), test.want) {
 			t.Errorf("%s: got %v, want %q", test.name, err, test.want)
 		}
 	}
