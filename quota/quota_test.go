@@ -339,7 +339,7 @@ func TestOneCounterForBothLimits(t *testing.T) {
 
 func TestStoreSharesCounters(t *testing.T) {
 	s := NewStore(10)
-	if s.Get("a", 0) != s.Get("a", 0) {
+	if first, second := s.Get("a", 0), s.Get("a", 0); first != second {
 		t.Error("one bucket, two counters")
 	}
 	if s.Get("a", 0) == s.Get("b", 0) {

@@ -37,9 +37,9 @@ func (x *explainer) candidates(application string) []Candidate {
 				c.Why = "comes first, but grants nothing: " + string(s.Barred)
 			}
 		} else if s.Spec.Weight < winner.Spec.Weight {
-			c.Why = fmt.Sprintf("loses to %s, which is heavier", winner.Name)
+			c.Why = fmt.Sprintf("loses to %s/%s, which is heavier", winner.Namespace, winner.Name)
 		} else {
-			c.Why = fmt.Sprintf("loses to %s, which is as heavy and first by name", winner.Name)
+			c.Why = fmt.Sprintf("loses to %s/%s, which is as heavy and first by name", winner.Namespace, winner.Name)
 		}
 		out = append(out, c)
 	}
@@ -97,7 +97,8 @@ func (x *explainer) findings() {
 	about := x.involved()
 	for _, f := range finding.Sort(slices.Concat(x.Loaded.Findings, x.Compiled.Findings)) {
 		kind := finding.Object{Kind: f.Object.Kind}
-		if f.Object == (finding.Object{}) || about[f.Object] || about[kind] {
+		local := finding.Object{Kind: f.Object.Kind, Namespace: f.Object.Namespace}
+		if f.Object == (finding.Object{}) || about[f.Object] || about[kind] || about[local] {
 			x.out.Findings = append(x.out.Findings, f)
 		}
 	}
@@ -109,7 +110,7 @@ func (x *explainer) findings() {
 }
 
 // involved returns the objects that the refusal may come from. One without a name
-// stands for all of its kind.
+// stands for all of its kind and namespace, or of all namespaces.
 func (x *explainer) involved() map[finding.Object]bool {
 	about := map[finding.Object]bool{}
 	add := func(kind, name string) {
@@ -130,8 +131,9 @@ func (x *explainer) involved() map[finding.Object]bool {
 		}
 		if h.Refusal != "" && len(h.Candidates) == 0 {
 			// One that is left out, or selects nothing, may have been meant.
-			about[finding.Object{Kind: "ManagedSubscription"}] = true
-			about[finding.Object{Kind: "APIBundle"}] = true
+			namespace, _, _ := strings.Cut(h.Application, "/")
+			about[finding.Object{Kind: "ManagedSubscription", Namespace: namespace}] = true
+			about[finding.Object{Kind: "APIBundle", Namespace: namespace}] = true
 		}
 	}
 	return about

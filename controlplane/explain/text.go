@@ -3,6 +3,7 @@ package explain
 import (
 	"fmt"
 	"io"
+	"slices"
 	"strconv"
 	"strings"
 	"text/tabwriter"
@@ -59,13 +60,16 @@ func (e *Explanation) request(t *text) {
 	if e.RawPath != "" {
 		t.line("sent as " + show(e.RawPath))
 	}
+	filtered := slices.ContainsFunc(e.Holders, func(h Holder) bool { return h.Operations != nil && !h.Operations.All })
 	switch {
+	case !filtered:
+		// Nothing depends on how the path is read.
 	case len(e.Readings) > 1:
 		t.line(fmt.Sprintf("read by servers in %d ways, each of which has to be allowed:", len(e.Readings)))
 		for _, r := range e.Readings {
 			t.line("  " + show(r))
 		}
-	case len(e.Readings) == 0 && len(e.Holders) > 0:
+	case len(e.Readings) == 0:
 		t.line("too odd to be read: only a matcher of any path allows it")
 	}
 	t.apart()

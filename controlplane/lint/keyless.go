@@ -11,7 +11,7 @@ import (
 // findings of their own, and so have applications that are disregarded.
 func keyless(w *world) []finding.Finding {
 	var found []finding.Finding
-	for _, a := range w.Objects.Applications {
+	for _, a := range w.Applications {
 		_, counts := w.Table.Applications[a.Namespace+"/"+a.Name]
 		inForce := slices.ContainsFunc(a.Spec.APIKeys, func(k manifest.APIKey) bool { return !k.Suspended })
 		if inForce || !counts {

@@ -74,7 +74,7 @@ func (o *orphans) note() {
 	for _, a := range o.APIs {
 		names("APIVersion", a.Namespace, a.Spec.Versions)
 	}
-	for _, a := range o.Objects.Applications {
+	for _, a := range o.Applications {
 		for _, k := range a.Spec.APIKeys {
 			name("Secret", a.Namespace, k.SecretName)
 		}

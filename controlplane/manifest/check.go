@@ -370,8 +370,44 @@ func (c *checker) apiAccess(a *APIAccess) {
 		c.name("spec.apiPlan.name", a.Spec.APIPlan.Name)
 	}
 	c.weight(a.Spec.Weight)
-	c.noMore("a ManagedSubscription (access) or an APICatalogItem (visibility)")
+	c.noMore(a.Spec.successor())
 }
+
+// successor says what to write instead of an APIAccess.
+func (s *APIAccessSpec) successor() string {
+	var parts []string
+	add := func(field string, names []string) {
+		if len(names) > maxSaid {
+			names = append(slices.Clone(names[:maxSaid]), "…")
+		}
+		if len(names) > 0 {
+			parts = append(parts, field+" ["+strings.Join(names, ", ")+"]")
+		}
+	}
+	names := func(refs []NameRef) (out []string) {
+		for _, r := range refs {
+			out = append(out, r.Name)
+		}
+		return out
+	}
+	add("apis", names(s.APIs))
+	add("apiBundles", names(s.APIBundles))
+	if s.APISelector != nil {
+		parts = append(parts, "its apiSelector")
+	}
+	if f := s.OperationFilter; f != nil {
+		parts = append(parts, "operationFilter {include: ["+clip(strings.Join(f.Include, ", "))+"]}")
+	}
+	if s.Everyone {
+		parts = append(parts, "managedApplicationSelector {}")
+	} else {
+		parts = append(parts, "the managedApplications of its groups")
+	}
+	return "a ManagedSubscription with " + strings.Join(parts, ", ") + ", or an APICatalogItem if this is only to be found,"
+}
+
+// maxSaid is how many names a message lists.
+const maxSaid = 5
 
 func (c *checker) apiRateLimit(r *APIRateLimit) {
 	c.audience(r.Spec.Groups, r.Spec.Everyone)

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 	"reflect"
 	"regexp"
 	"slices"
@@ -69,6 +70,9 @@ type Loaded struct {
 func Load(ctx context.Context, files []File) *Loaded {
 	l := newLoader()
 	for _, f := range files {
+		l.notice(f.Path)
+	}
+	for _, f := range files {
 		if ctx.Err() != nil {
 			break
 		}
@@ -92,6 +96,9 @@ type Text struct {
 func ParseAll(ctx context.Context, texts []Text) *Loaded {
 	l := newLoader()
 	for _, t := range texts {
+		l.notice(t.Name)
+	}
+	for _, t := range texts {
 		if ctx.Err() != nil {
 			break
 		}
@@ -107,6 +114,8 @@ type loader struct {
 	first  map[finding.Object]*Source
 	shared *sharedPaths
 	fields []field // room for those of the object being read
+	// kustomized has the folders with a kustomization.
+	kustomized map[string]bool
 }
 
 func newLoader() *loader {
@@ -114,7 +123,23 @@ func newLoader() *loader {
 		out:    Loaded{Objects: &Objects{LeftOut: map[finding.Object]bool{}}, Broken: map[string]int{}},
 		first:  map[finding.Object]*Source{},
 		shared: newSharedPaths(),
+
+		kustomized: map[string]bool{},
 	}
+}
+
+// notice looks at the name of a file that will be read.
+func (l *loader) notice(path string) {
+	if isKustomization(path) {
+		l.kustomized[filepath.Dir(path)] = true
+	}
+}
+
+// isKustomization tells the file by which Kustomize composes manifests. It is no
+// manifest itself.
+func isKustomization(path string) bool {
+	name := filepath.Base(path)
+	return name == "kustomization.yaml" || name == "kustomization.yml"
 }
 
 func (l *loader) loaded() *Loaded {
@@ -180,6 +205,9 @@ func reason(err error) string {
 func (l *loader) data(data []byte) {
 	if len(data) > MaxFileBytes {
 		l.broken(finding.File, 0, "is too large", fmt.Sprintf("at most %d MiB", MaxFileBytes>>20), "split it into several files")
+		return
+	}
+	if isKustomization(l.name) {
 		return
 	}
 	if !utf8.Valid(data) {
@@ -354,11 +382,6 @@ func tabbedLine(text []byte) int {
 	return 0
 }
 
-// header is what an object says it is.
-type header struct {
-	apiVersion, kind, namespace, name string
-}
-
 // document takes in what a document holds: an object, a List of objects, or
 // something that is not ours, which it passes over.
 func (l *loader) document(n *yaml.Node, lineOffset int) {
@@ -450,7 +473,7 @@ func (l *loader) unused(n *yaml.Node, lineOffset int, object finding.Object) {
 		l.report(n, lineOffset, finding.Deprecated, finding.Warning, object, "is of a kind that is no more, so it is passed over", "", fix)
 		return
 	}
-	kinds := []string{"API", "APIVersion", "APIBundle", "APIPlan", "ManagedApplication", "ManagedSubscription"}
+	kinds := []string{"API", "APIVersion", "APIBundle", "APIPlan", "ManagedApplication", "ManagedSubscription", "APICatalogItem", "APIAuth"}
 	fix := ""
 	if name := Nearest(object.Kind, kinds); name != "" {
 		fix = fmt.Sprintf("did you mean %q?", name)
@@ -499,9 +522,12 @@ func take[T any, P object[T]](l *loader, n *yaml.Node, lineOffset int, objects *
 	}
 	if first := l.first[ref]; first != nil && ref.Name != "" {
 		file, line := first.Position()
+		fix := "rename one of them, or take it out"
+		if l.kustomized[filepath.Dir(file)] || l.kustomized[filepath.Dir(l.name)] {
+			fix = "if one is an overlay of the other, read what \"kustomize build\" makes of it instead of both"
+		}
 		c.fail(finding.Duplicate, "metadata.name",
-			fmt.Sprintf("is the name of another %s of this namespace, at %s:%d, which is kept", ref.Kind, file, line),
-			"", "rename one of them, or take it out")
+			fmt.Sprintf("is the name of another %s of this namespace, at %s:%d, which is kept", ref.Kind, file, line), "", fix)
 	} else {
 		l.first[ref] = source
 	}

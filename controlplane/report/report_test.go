@@ -31,6 +31,7 @@ func examples() map[string]*report.Report {
 			Problem: "is <not> a digest, 100% & \"quoted\" | `code` * @jane",
 		},
 		{Rule: finding.Orphan, Severity: finding.Warning, File: "apps.yaml", Line: 4, Column: 3, Object: object, Problem: "is of no use"},
+		{Rule: finding.Keyless, Severity: finding.Warning, File: "apps.yaml", Line: 4, Column: 3, Object: object, Field: "spec", Problem: "has no key"},
 		{Rule: finding.Ignore, Severity: finding.Warning, File: "/tmp/x.yaml", Line: 400, Column: 1, Problem: "there is no such line"},
 	}
 	before := &access.Grant{Subscription: "apps/old", Plan: "apps/gold", Operations: "read (GET|HEAD /weather/…)", RateLimit: "10 in 1s for each subscription", Quota: "none"}
@@ -58,15 +59,15 @@ func examples() map[string]*report.Report {
 	return map[string]*report.Report{
 		"clean":     {},
 		"findings":  {Findings: findings, Ignored: 2},
-		"change":    {Findings: findings[1:2], Change: &report.Change{Base: "main", Gone: findings[2:3], Access: changes}},
+		"change":    {Findings: findings[1:2], Change: &report.Change{Base: "main", Gone: findings[2:4], Access: changes}},
 		"unchanged": {Change: &report.Change{Base: "main"}},
 	}
 }
 
-const manifest = "kind: ManagedApplication\nspec:\n  \t\"ä\": {value: not-to-be-told, title: 'not-to-be-told # x'} # not-to-be-told\n- ManagedApplication: not-to-be-told\n"
+const source = "kind: ManagedApplication\nspec:\n  \t\"ä\": {value: not-to-be-told, title: 'not-to-be-told # x'} # not-to-be-told\n- ManagedApplication: not-to-be-told\n"
 
 func line(file string, n int) (string, bool) {
-	lines := strings.Split(manifest, "\n")
+	lines := strings.Split(source, "\n")
 	if file != "apps.yaml" || n > len(lines) {
 		return "", false
 	}

@@ -65,7 +65,7 @@ func TestSARIF(t *testing.T) {
 			t.Errorf("%s: %s", name, problem)
 		}
 		// The schema sees what is wrong.
-		for _, wrong := range [][2]string{{`"version"`, `"versoin"`}, {`"level": "error"`, `"level": "fatal"`}, {`"2.1.0"`, `"2.1"`}} {
+		for _, wrong := range [][2]string{{`"version"`, `"v"`}, {`"level": "error"`, `"level": "fatal"`}, {`"2.1.0"`, `"2.1"`}} {
 			if len(validate(strings.Replace(b.String(), wrong[0], wrong[1], 1))) == 0 {
 				t.Errorf("%s: with %s the schema finds nothing wrong", name, wrong[1])
 			}

@@ -73,7 +73,8 @@ const maxExcerpt = 160
 
 // excerpt writes the line that a finding is about, and a mark below its place.
 func excerpt(w io.Writer, f finding.Finding, o Options, p painter) {
-	if o.Line == nil || f.Line == 0 {
+	// The line where an object begins says nothing about it.
+	if o.Line == nil || f.Line == 0 || f.Field == "" && f.Object != (finding.Object{}) {
 		return
 	}
 	line, ok := o.Line(f.File, f.Line)
@@ -172,10 +173,9 @@ func accessText(w io.Writer, c *Change, p painter) {
 		for _, a := range change.APIs {
 			switch a.Kind {
 			case access.Gained:
-				fmt.Fprintf(w, "    %s %s: operations %s; plan %s; rate limit %s; quota %s; by %s\n", p.paint("32", "+"), a.API,
-					oneLine(a.After.Operations), a.After.Plan, a.After.RateLimit, a.After.Quota, a.After.Subscription)
+				fmt.Fprintf(w, "    %s %s: %s\n", p.paint("32", "+"), a.API, grantText(a.After))
 			case access.Lost:
-				fmt.Fprintf(w, "    %s %s: which %s let it call\n", p.paint("31", "-"), a.API, a.Before.Subscription)
+				fmt.Fprintf(w, "    %s %s: %s\n", p.paint("31", "-"), a.API, grantText(a.Before))
 			default:
 				for _, d := range a.Differences() {
 					fmt.Fprintf(w, "    %s %s: %s: %s → %s\n", p.paint("33", "~"), a.API, d.Field, oneLine(d.Before), oneLine(d.After))
@@ -186,6 +186,10 @@ func accessText(w io.Writer, c *Change, p painter) {
 			fmt.Fprintf(w, "    %s %s\n", p.paint(keyColour[k.Kind], keySign[k.Kind]), oneLine(keyWords(k)))
 		}
 	}
+}
+
+func grantText(g *access.Grant) string {
+	return oneLine(fmt.Sprintf("operations %s; plan %s; rate limit %s; quota %s; by %s", g.Operations, g.Plan, g.RateLimit, g.Quota, g.Subscription))
 }
 
 var (

@@ -146,12 +146,14 @@ func (f *Follower) load(ctx context.Context) (*manifest.Loaded, error) {
 		}
 		loaded := manifest.Load(ctx, before.Files)
 		f.files = before.Files
-		if attempt == attempts || ctx.Err() != nil {
+		if attempt == attempts {
 			return loaded, nil
 		}
 		after, err := manifest.List(f.Paths)
 		changed := err != nil || !reflect.DeepEqual(before, after)
 		select {
+		case <-ctx.Done():
+			return loaded, nil
 		case <-f.Changes:
 			changed = true
 		default:
