@@ -8,7 +8,6 @@
 package explain
 
 import (
-	"crypto/sha256"
 	"errors"
 	"fmt"
 	"net/http"
@@ -305,12 +304,6 @@ func (x *explainer) notes() {
 	}
 }
 
-// caller resolves the caller with the key of a digest, as a gateway does.
-func caller(t *table.Table, api, digest string) (c *matcher.Caller, problems []string) {
-	view := matcher.NewView(t, api, func(*matcher.Caller) {}, func(line string) { problems = append(problems, line) })
-	return matcher.Meet(view, sha256.Sum256([]byte(digest)), digest), problems
-}
-
 // decide takes the decision on the caller with the key of a digest, and explains
 // it application by application.
 func (x *explainer) decide(digest string) {
@@ -319,7 +312,7 @@ func (x *explainer) decide(digest string) {
 	for _, h := range x.Table.Keys[digest] {
 		out.Holders = append(out.Holders, x.holder(h))
 	}
-	c, _ := caller(x.Table, out.API, digest)
+	c, _ := matcher.Resolve(x.Table, out.API, digest)
 	switch {
 	case c.Refusal == matcher.KeyInvalid && len(out.Holders) > 0:
 		x.refuse(matcher.KeyInvalid, "the key is suspended wherever it is held")
@@ -360,7 +353,7 @@ func (x *explainer) holder(row table.Holder) Holder {
 	const digest = "alone"
 	alone := *x.Table
 	alone.Keys = map[string][]table.Holder{digest: {row}}
-	c, problems := caller(&alone, x.out.API, digest)
+	c, problems := matcher.Resolve(&alone, x.out.API, digest)
 	if c.Refusal != "" {
 		out.Refusal, out.Why = c.Refusal, x.whyNoGrant(row.Application, out.Candidates, problems)
 		return out
