@@ -10,10 +10,10 @@ import (
 	"github.com/tollgate-apim/tollgate/controlplane/manifest"
 )
 
-// named reports whether an object is the one that a table names.
-func named(o interface{ Ref() finding.Object }, name string) bool {
-	ref := o.Ref()
-	return ref.Namespace+"/"+ref.Name == name
+// object is what a table names namespace/name.
+func object(kind, name string) finding.Object {
+	namespace, name, _ := strings.Cut(name, "/")
+	return finding.Object{Kind: kind, Namespace: namespace, Name: name}
 }
 
 // candidates returns the subscriptions that select an application and the API.
@@ -47,11 +47,13 @@ func (x *explainer) candidates(application string) []Candidate {
 }
 
 func selectsApplication(s *compile.Subscription, name string) bool {
-	return slices.ContainsFunc(s.Applications, func(a *manifest.ManagedApplication) bool { return named(a, name) })
+	wanted := object("ManagedApplication", name)
+	return slices.ContainsFunc(s.Applications, func(a *manifest.ManagedApplication) bool { return a.Ref() == wanted })
 }
 
 func selectsAPI(s *compile.Subscription, name string) bool {
-	return slices.ContainsFunc(s.APIs, func(a *manifest.API) bool { return named(a, name) })
+	wanted := object("API", name)
+	return slices.ContainsFunc(s.APIs, func(a *manifest.API) bool { return a.Ref() == wanted })
 }
 
 // whyNoGrant says why an application may not call the API at all.
@@ -113,10 +115,7 @@ func (x *explainer) findings() {
 // stands for all of its kind and namespace, or of all namespaces.
 func (x *explainer) involved() map[finding.Object]bool {
 	about := map[finding.Object]bool{}
-	add := func(kind, name string) {
-		namespace, name, _ := strings.Cut(name, "/")
-		about[finding.Object{Kind: kind, Namespace: namespace, Name: name}] = true
-	}
+	add := func(kind, name string) { about[object(kind, name)] = true }
 	add("API", x.out.API)
 	if !x.out.Key.Known {
 		// Any of these may have had the key.

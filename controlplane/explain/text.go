@@ -57,6 +57,9 @@ func (t *text) apart() { _, _ = fmt.Fprintln(t.tabs) }
 func (e *Explanation) request(t *text) {
 	t.under("request")
 	t.line(e.Method + " " + show(e.Path) + " at API " + e.API)
+	if e.Revision > 0 {
+		t.line(fmt.Sprintf("by revision %d of the table", e.Revision))
+	}
 	if e.RawPath != "" {
 		t.line("sent as " + show(e.RawPath))
 	}

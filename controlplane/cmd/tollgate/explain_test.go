@@ -48,7 +48,7 @@ func TestExplainRunning(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, want := range []string{
-		"subscribed by apps/weather-mobile-sub  plan apps/standard-plan", "answer   admitted", "which other subscriptions were candidates is not known here",
+		"by revision ", "subscribed by apps/weather-mobile-sub  plan apps/standard-plan", "answer   admitted", "which other subscriptions were candidates is not known here",
 	} {
 		if !strings.Contains(stdout, want) {
 			t.Errorf("found no %q in\n%s", want, stdout)
