@@ -58,7 +58,9 @@ func Migrate(objects *manifest.Objects) *Result {
 		m.run()
 	}
 	r := w.result()
-	r.Notes = changes(objects, r)
+	if len(r.Files) > 0 {
+		r.Notes = changes(objects, r)
+	}
 	return r
 }
 
