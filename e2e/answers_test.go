@@ -25,12 +25,14 @@ func answersManifests(ns namespace) []string {
 		ns.plan("rated", "rateLimit: {limit: 1, period: 1h}"),
 		ns.plan("metered", "quota: {limit: 1, period: 24h}"),
 		ns.app("guest", string(ns)+"-guest"),
+		ns.app("long", strings.Repeat("l", 513)),
 		ns.app("reader", string(ns)+"-reader"),
 		ns.app("rated", string(ns)+"-rated"),
 		ns.app("metered", string(ns)+"-metered"),
 		ns.object("ManagedApplication", "suspended",
 			`{appId: suspended, owner: o, apiKeys: [{value: "{{digest "`+string(ns)+`-suspended"}}", suspended: true}]}`),
 		ns.sub("reader", "unlimited", list("reader", "suspended"), list("weather"), "operationFilter: {include: [read]}"),
+		ns.sub("long", "unlimited", list("long"), list("weather")),
 		ns.sub("rated", "rated", list("rated"), list("weather")),
 		ns.sub("metered", "metered", list("metered"), list("weather")),
 	}
@@ -68,7 +70,7 @@ func checkAnswers(t *testing.T, g *gateway, ns namespace) {
 		for i, header := range []string{
 			apiKeyHeader + "unknown",
 			key("suspended"),
-			apiKeyHeader + strings.Repeat("k", 513),
+			apiKeyHeader + strings.Repeat("l", 513), // It is in the table, and too long.
 			apiKeyHeader + strings.Repeat("k", 10<<10),
 			apiKeyHeader + "schl\xc3\xbcssel",
 			apiKeyHeader + "\xff\xfe",

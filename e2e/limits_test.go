@@ -8,6 +8,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/tollgate-apim/tollgate/e2e/stack"
 )
 
 // limited calls an API of the shared gateway with a key.
@@ -247,6 +249,47 @@ func TestLimitEdits(t *testing.T) {
 		}
 	}
 	refused(t, limited(t, "edits.test", "edits-other"), 429, "quota_exceeded")
+}
+
+// TestConfigurationEdits edits the middleware, down to how it syncs: counters go
+// on, because they belong to the endpoint.
+func TestConfigurationEdits(t *testing.T) {
+	const ns = namespace("reconfigured")
+	shared.apply(t, "reconfigured",
+		ns.api("api"), ns.plan("plan", "quota: {limit: 100, period: 24h}"),
+		ns.app("app", "reconfigured-key"), ns.sub("sub", "plan", list("app"), list("api")),
+	)
+	proxy := ownSync(t, shared.plane.URL)
+	up(t, proxy)
+	used := 0
+	for _, change := range []func(*stack.Config){
+		func(*stack.Config) {},
+		func(c *stack.Config) { c.ErrorBody = "empty" },
+		func(c *stack.Config) { c.Sync.Interval = "300ms" },
+		func(c *stack.Config) { c.Sync.Timeout = "4s" },
+		func(c *stack.Config) { c.Sync.MaxStaleness = "1m" },
+	} {
+		config := byHeader(shared.config("reconfigured/api"))
+		config.Sync.Endpoint = proxy.URL
+		change(&config)
+		// The header that it tells the App ID by shows which is in force.
+		used++
+		header := fmt.Sprintf("X-App-%d", used)
+		config.IdentityHeaders = map[string]string{"appId": header}
+		shared.protect(t, "reconfigured.test", config)
+		shared.await(t, "the edit", func() error {
+			a := limited(t, "reconfigured.test", "reconfigured-key")
+			admitted(t, a) // Whichever is in force: no edit leaves a gap.
+			if got, want := a.remaining("X-Quota-Remaining"), 100-used; got != want {
+				t.Fatalf("X-Quota-Remaining is %d, want %d", got, want)
+			}
+			if a.echo.Header.Get(header) == "" {
+				used++
+				return fmt.Errorf("there is no %s yet", header)
+			}
+			return nil
+		})
+	}
 }
 
 // TestBurst lets an annotation say how many tokens there may be.
