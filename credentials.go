@@ -35,18 +35,14 @@ const several = "several keys"
 // presentedKey returns the key of a request: from the header, else from the
 // query, else from the cookie. Where it is nowhere, the key is empty if there is
 // none.
-func presentedKey(r *http.Request, s *keySource) (key string, at place) {
-	if s.header != "" {
-		values := r.Header[s.header]
-		if key, at = keyInHeader(values, s.scheme); key != "" {
-			if len(values) == 1 && values[0] == s.prefix+key {
-				at = inHeader
-			}
+func presentedKey(r *http.Request, s *keySource) (string, place) {
+	if values := r.Header[s.header]; len(values) > 0 {
+		if key, at := keyInHeader(values, s); key != "" {
 			return key, at
 		}
 	}
-	if s.query != "" {
-		if key, at = keyInQuery(r.URL.RawQuery, s.query); key != "" {
+	if r.URL.RawQuery != "" && s.query != "" {
+		if key, at := keyInQuery(r.URL.RawQuery, s.query); key != "" {
 			return key, at
 		}
 	}
@@ -57,7 +53,16 @@ func presentedKey(r *http.Request, s *keySource) (key string, at place) {
 }
 
 // keyInHeader finds the key among the values of a header.
-func keyInHeader(values []string, scheme string) (key string, at place) {
+func keyInHeader(values []string, s *keySource) (string, place) {
+	// Nearly all requests have it in the usual form.
+	if key, ok := strings.CutPrefix(values[0], s.prefix); ok && len(values) == 1 && key == strings.TrimSpace(key) {
+		return key, inHeader
+	}
+	return searchHeader(values, s.scheme)
+}
+
+// searchHeader is keyInHeader for all forms.
+func searchHeader(values []string, scheme string) (key string, at place) {
 	key, at = "", nowhere
 	for _, value := range values {
 		candidate := value

@@ -29,11 +29,11 @@ var mostAllocations = []struct {
 	status    int
 	atMost    float64
 }{
-	{"rate limit", "rate", http.StatusOK, 345},
-	{"rate limit and quota, filtered", "full", http.StatusOK, 530},
+	{"rate limit", "rate", http.StatusOK, 300},
+	{"rate limit and quota, filtered", "full", http.StatusOK, 455},
 	{"rate limit used up", "limited", http.StatusTooManyRequests, 440},
-	{"unknown key", "unknown", http.StatusUnauthorized, 390},
-	{"no key", "", http.StatusUnauthorized, 265},
+	{"unknown key", "unknown", http.StatusUnauthorized, 395},
+	{"no key", "", http.StatusUnauthorized, 200},
 }
 
 func TestCounts(t *testing.T) {
