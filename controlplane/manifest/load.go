@@ -393,7 +393,9 @@ func (l *loader) document(n *yaml.Node, lineOffset int) {
 	group, version, _ := strings.Cut(apiVersion, "/")
 	switch {
 	case apiVersion == "v1" && kind == "List":
-		l.list(n, lineOffset)
+		l.list(n, lineOffset, "", "")
+	case (group == Group || apiVersion == "v1" && kind == "SecretList") && strings.HasSuffix(kind, "List"):
+		l.list(n, lineOffset, apiVersion, strings.TrimSuffix(kind, "List"))
 	case apiVersion == "v1" && kind == "Secret":
 		take(l, n, lineOffset, &l.out.Objects.Secrets, func(*checker, *Secret) {})
 	case group == Group:
@@ -417,17 +419,31 @@ func (l *loader) report(n *yaml.Node, lineOffset int, rule finding.Rule, severit
 	})
 }
 
-func (l *loader) list(n *yaml.Node, lineOffset int) {
+// list takes in the items of a list. In a list of one kind they need not say what
+// they are.
+func (l *loader) list(n *yaml.Node, lineOffset int, apiVersion, kind string) {
 	items := member(n, "items")
 	if items == nil || items.Kind != yaml.SequenceNode {
 		return
 	}
 	for _, item := range items.Content {
-		// A list in a list is nobody's; passing it over bounds the depth.
-		if item = deref(item); text(member(item, "kind")) != "List" {
-			l.document(item, lineOffset)
+		item = deref(item)
+		// A list in a list of one kind is nobody's, nor is a List in a List;
+		// passing them over bounds the depth.
+		own := text(member(item, "kind"))
+		if own == "List" || kind != "" && strings.HasSuffix(own, "List") {
+			continue
 		}
+		if kind != "" && item.Kind == yaml.MappingNode && member(item, "apiVersion") == nil && own == "" {
+			item.Content = append([]*yaml.Node{word(item, "apiVersion"), word(item, apiVersion), word(item, "kind"), word(item, kind)}, item.Content...)
+		}
+		l.document(item, lineOffset)
 	}
+}
+
+// word is a string that stands where a node does.
+func word(at *yaml.Node, value string) *yaml.Node {
+	return &yaml.Node{Kind: yaml.ScalarNode, Tag: "!!str", Value: value, Line: at.Line, Column: at.Column}
 }
 
 func (l *loader) ours(n *yaml.Node, lineOffset int, version, kind string) {
