@@ -251,8 +251,9 @@ func TestLimitEdits(t *testing.T) {
 	refused(t, limited(t, "edits.test", "edits-other"), 429, "quota_exceeded")
 }
 
-// TestConfigurationEdits edits the middleware, down to how it syncs: counters go
-// on, because they belong to the endpoint.
+// TestConfigurationEdits edits the middleware, down to how it syncs, while the
+// endpoint is down: the table and the counters go on, because they belong to the
+// endpoint.
 func TestConfigurationEdits(t *testing.T) {
 	const ns = namespace("reconfigured")
 	shared.apply(t, "reconfigured",
@@ -289,6 +290,7 @@ func TestConfigurationEdits(t *testing.T) {
 			}
 			return nil
 		})
+		proxy.Down()
 	}
 }
 
