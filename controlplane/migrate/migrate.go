@@ -116,15 +116,18 @@ type migration struct {
 	// same to look them up.
 	chosen   map[finding.Object][]string
 	includes map[finding.Object]map[string]bool
+	// audience are the groups that each is for, "" if it is for everyone.
+	audience map[finding.Object]map[string]bool
 }
 
 func (m *migration) run() {
 	m.chosen, m.includes = map[finding.Object][]string{}, map[finding.Object]map[string]bool{}
+	m.audience = map[finding.Object]map[string]bool{}
 	for _, a := range m.objects.Accesses {
-		m.choose(a, m.selected(a.Spec.APISelector, a.Spec.APIs, a.Spec.APIBundles))
+		m.choose(a, m.selected(a.Spec.APISelector, a.Spec.APIs, a.Spec.APIBundles), a.Spec.Groups, a.Spec.Everyone)
 	}
 	for _, r := range m.objects.RateLimits {
-		m.choose(r, m.selected(r.Spec.APISelector, r.Spec.APIs, nil))
+		m.choose(r, m.selected(r.Spec.APISelector, r.Spec.APIs, nil), r.Spec.Groups, r.Spec.Everyone)
 	}
 	for _, s := range m.objects.Subscriptions {
 		if len(s.Spec.Applications) > 0 {
@@ -212,21 +215,13 @@ func union(a, b []*manifest.APIAccess) []*manifest.APIAccess {
 	return slices.Compact(out)
 }
 
-// isFor reports whether an object that names groups, or everyone, is for a group.
-func isFor(group string, groups []string, everyone bool) bool {
-	if group == "" {
-		return everyone
-	}
-	return slices.Contains(groups, group)
-}
-
 // apisOf returns the APIs that a group needs a right of its own to: those that
 // it has access to, and those that everyone has access to and it has a limit for.
 func (m *migration) apisOf(group string) []string {
 	var own []string
 	everyones := map[string]bool{}
 	for _, a := range m.objects.Accesses {
-		if isFor(group, a.Spec.Groups, a.Spec.Everyone) {
+		if m.audience[a.Ref()][group] {
 			own = append(own, m.chosen[a.Ref()]...)
 		}
 		if a.Spec.Everyone {
@@ -236,7 +231,7 @@ func (m *migration) apisOf(group string) []string {
 		}
 	}
 	for _, r := range m.objects.RateLimits {
-		if !isFor(group, r.Spec.Groups, r.Spec.Everyone) {
+		if !m.audience[r.Ref()][group] {
 			continue
 		}
 		for _, api := range m.chosen[r.Ref()] {
@@ -249,13 +244,22 @@ func (m *migration) apisOf(group string) []string {
 	return slices.Compact(own)
 }
 
-// choose notes the APIs of an access or a limit.
-func (m *migration) choose(s source, apis []string) {
+// choose notes what an access or a limit is about, and whom.
+func (m *migration) choose(s source, apis, groups []string, everyone bool) {
 	m.chosen[s.Ref()] = apis
-	m.includes[s.Ref()] = make(map[string]bool, len(apis))
-	for _, api := range apis {
-		m.includes[s.Ref()][api] = true
+	m.includes[s.Ref()] = set(apis)
+	m.audience[s.Ref()] = set(groups)
+	if everyone {
+		m.audience[s.Ref()][""] = true
 	}
+}
+
+func set(words []string) map[string]bool {
+	out := make(map[string]bool, len(words)+1)
+	for _, word := range words {
+		out[word] = true
+	}
+	return out
 }
 
 // selected returns the names of the APIs that are selected, named and bundled,
@@ -290,7 +294,7 @@ func (m *migration) rightTo(group, api string) *right {
 	var covering []*manifest.APIAccess
 	ranked := false
 	for _, a := range m.objects.Accesses {
-		if !a.Spec.Everyone && !isFor(group, a.Spec.Groups, false) || !m.includes[a.Ref()][api] {
+		if !a.Spec.Everyone && !m.audience[a.Ref()][group] || !m.includes[a.Ref()][api] {
 			continue
 		}
 		covering = append(covering, a)
@@ -331,7 +335,7 @@ func filterOf(accesses []*manifest.APIAccess) []string {
 func (m *migration) limitOf(group, api string) *manifest.APIRateLimit {
 	var strictest *manifest.APIRateLimit
 	for _, r := range m.objects.RateLimits {
-		if !isFor(group, r.Spec.Groups, r.Spec.Everyone) || !m.includes[r.Ref()][api] {
+		if !m.audience[r.Ref()][group] || !m.includes[r.Ref()][api] {
 			continue
 		}
 		if strictest == nil || compareLimits(r, strictest) < 0 {
