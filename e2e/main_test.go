@@ -7,6 +7,7 @@ package e2e
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"testing"
@@ -51,5 +52,20 @@ func run(m *testing.M) (code int, err error) {
 		return 0, err
 	}
 	code = m.Run()
-	return code, shared.stop()
+	return code, errors.Join(shared.stop(), shared.checkLogs())
+}
+
+// checkLogs looks for what must not be in any log, whatever was tested.
+func (g *gateway) checkLogs() error {
+	if line, found := g.plane.Log.Find(0, g.plane.Token); found {
+		return fmt.Errorf("the control plane logs its token: %s", line)
+	}
+	// Traefik logs the whole configuration by itself, so only the plugin's lines.
+	if line, found := g.traefik.Log.Find(0, `"plugin":"plugin-`, g.plane.Token); found {
+		return fmt.Errorf("the plugin logs its token: %s", line)
+	}
+	if line, found := g.traefik.Log.Find(0, "panic"); found {
+		return fmt.Errorf("something panicked in Traefik: %s", line)
+	}
+	return nil
 }

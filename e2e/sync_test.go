@@ -1,7 +1,14 @@
 package e2e
 
 import (
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
+	"encoding/pem"
 	"fmt"
+	"math/big"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -195,6 +202,78 @@ func TestSyncToken(t *testing.T) {
 			t.Errorf("the plugin logs its token: %s", line)
 		}
 	}
+}
+
+// TestTableTooLarge caps the table below what is served.
+func TestTableTooLarge(t *testing.T) {
+	proxy := ownSync(t, shared.plane.URL)
+	up(t, proxy)
+	config := shared.config("large/api")
+	config.Sync.Endpoint = proxy.URL
+	config.Sync.MaxBytes = 100
+	lines := shared.traefik.Log.Len()
+	shared.protectWithoutTable(t, "large.test", config)
+	shared.awaitLine(t, lines, proxy.URL, "100 bytes")
+}
+
+// TestSyncTLS syncs over TLS with a certificate authority of one's own.
+func TestSyncTLS(t *testing.T) {
+	const ns = namespace("tls")
+	dir := t.TempDir()
+	cert, key := selfSigned(t, dir)
+	plane := startPlane(t, stack.ControlPlaneOptions{
+		Binary: tollgateBinary, Dir: dir, Manifests: filepath.Join(dir, "manifests"), TLSCert: cert, TLSKey: key,
+	})
+	write(t, plane, syncManifests(ns)...)
+	config := byHeader(shared.config("tls/api"))
+	config.Sync.Endpoint, config.Sync.Token = plane.URL, plane.Token
+
+	lines := shared.traefik.Log.Len()
+	shared.protectWithoutTable(t, "distrust.tls.test", config)
+	shared.awaitLine(t, lines, plane.URL, "certificate")
+
+	config.Sync.TLS = &stack.TLS{CA: cert}
+	shared.protect(t, "trust.tls.test", config)
+	shared.await(t, "the manifests", func() error {
+		return wantStatus(shared.send(t, "trust.tls.test", "GET /", apiKeyHeader+"tls-key"), 200)
+	})
+	config.Sync.TLS = &stack.TLS{InsecureSkipVerify: true}
+	shared.protect(t, "insecure.tls.test", config)
+}
+
+// selfSigned writes a certificate for this machine, and its key.
+func selfSigned(t *testing.T, dir string) (cert, key string) {
+	t.Helper()
+	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	template := &x509.Certificate{
+		SerialNumber:          big.NewInt(1),
+		NotBefore:             time.Now().Add(-time.Hour),
+		NotAfter:              time.Now().Add(time.Hour),
+		IPAddresses:           []net.IP{net.IPv4(127, 0, 0, 1)},
+		IsCA:                  true,
+		BasicConstraintsValid: true,
+	}
+	certificate, err := x509.CreateCertificate(rand.Reader, template, template, private.Public(), private)
+	if err != nil {
+		t.Fatal(err)
+	}
+	privateBytes, err := x509.MarshalPKCS8PrivateKey(private)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cert, key = filepath.Join(dir, "cert.pem"), filepath.Join(dir, "key.pem")
+	for file, block := range map[string]*pem.Block{
+		cert: {Type: "CERTIFICATE", Bytes: certificate},
+		key:  {Type: "PRIVATE KEY", Bytes: privateBytes},
+	} {
+		if err := os.WriteFile(file, pem.EncodeToMemory(block), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return cert, key
 }
 
 // TestPolls looks at how the gateway asks.

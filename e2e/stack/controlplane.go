@@ -32,6 +32,8 @@ type ControlPlaneOptions struct {
 	Address string
 	// Token is what gateways must present; empty means a fresh one.
 	Token string
+	// TLSCert and TLSKey are PEM files; empty means plain HTTP.
+	TLSCert, TLSKey string
 }
 
 // ControlPlane is a running `tollgate serve`.
@@ -61,9 +63,14 @@ func StartControlPlane(ctx context.Context, o ControlPlaneOptions) (*ControlPlan
 	if address == "" {
 		address = "127.0.0.1:0"
 	}
+	args := []string{"serve", "--manifests", o.Manifests, "--listen", address, "--token-file", tokenFile}
+	scheme := "http://"
+	if o.TLSCert != "" {
+		args = append(args, "--tls-cert", o.TLSCert, "--tls-key", o.TLSKey)
+		scheme = "https://"
+	}
 	var err error
-	c.Process, err = start("tollgate", o.Dir, o.Binary,
-		"serve", "--manifests", o.Manifests, "--listen", address, "--token-file", tokenFile)
+	c.Process, err = start("tollgate", o.Dir, o.Binary, args...)
 	if err != nil {
 		return nil, err
 	}
@@ -77,7 +84,7 @@ func StartControlPlane(ctx context.Context, o ControlPlaneOptions) (*ControlPlan
 		_ = c.Stop()
 		return nil, fmt.Errorf("found no address in %q", line)
 	}
-	c.URL = "http://" + found[1]
+	c.URL = scheme + found[1]
 	return c, nil
 }
 

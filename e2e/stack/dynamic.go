@@ -81,6 +81,7 @@ type Sync struct {
 	Interval     string `yaml:"interval,omitempty"`
 	Timeout      string `yaml:"timeout,omitempty"`
 	MaxStaleness string `yaml:"maxStaleness,omitempty"`
+	MaxBytes     int64  `yaml:"maxBytes,omitempty"`
 	CacheFile    string `yaml:"cacheFile,omitempty"`
 	PublicKey    string `yaml:"publicKey,omitempty"`
 	TLS          *TLS   `yaml:"tls,omitempty"`
