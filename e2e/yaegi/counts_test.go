@@ -7,6 +7,7 @@ import (
 	"reflect"
 	"runtime"
 	"runtime/debug"
+	"strings"
 	"testing"
 	"time"
 
@@ -30,7 +31,7 @@ var mostAllocations = []struct {
 	atMost    float64
 }{
 	{"rate limit", "rate", http.StatusOK, 300},
-	{"rate limit and quota, filtered", "full", http.StatusOK, 455},
+	{"rate limit and quota, filtered", "full", http.StatusOK, 465},
 	{"rate limit used up", "limited", http.StatusTooManyRequests, 440},
 	{"unknown key", "unknown", http.StatusUnauthorized, 395},
 	{"no key", "", http.StatusUnauthorized, 200},
@@ -62,6 +63,51 @@ func TestCounts(t *testing.T) {
 		t.Logf("%s: %.1f allocations", test.name, got)
 		if got > test.atMost {
 			t.Errorf("%s: %.1f allocations, at most %g", test.name, got, test.atMost)
+		}
+	}
+}
+
+// TestCountsOfLongRequests: what anybody can send a megabyte of is searched by
+// compiled code, so that a long request is interpreted no more than a short one.
+func TestCountsOfLongRequests(t *testing.T) {
+	const many = 20_000
+	gopath := t.TempDir()
+	if _, err := stack.CopyPlugin(gopath, false, nil); err != nil {
+		t.Fatal(err)
+	}
+	handler := newHandler(t, gopath, countingTable(t).URL, http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
+	for _, test := range []struct {
+		name, key  string
+		query      string
+		connection string
+		status     int
+	}{
+		{"no key, parameters", "", strings.Repeat("%61&", many), "", http.StatusUnauthorized},
+		{"no key, a long key", "", "api_key=" + strings.Repeat("k", many), "", http.StatusUnauthorized},
+		{"no key, many empty ones", "", strings.Repeat("api_key&", many), "", http.StatusUnauthorized},
+		{"a key, parameters", "rate", strings.Repeat("%61&", many), "", http.StatusOK},
+		{"a key, and many in the query", "rate", strings.Repeat("api_key=k&", many), "", http.StatusOK},
+		{"a key, a long Connection", "rate", "", strings.Repeat("a,", many), http.StatusOK},
+	} {
+		c := newCall(test.key)
+		send := func() {
+			c.request.URL.RawQuery, c.request.RequestURI = test.query, "/weather/today?"+test.query
+			c.connection = test.connection
+			c.serve(handler)
+		}
+		err := stack.Until(t.Context(), "the table", 10*time.Second, func() error {
+			if send(); c.status != test.status {
+				return fmt.Errorf("%s: got status %d, want %d", test.name, c.status, test.status)
+			}
+			return nil
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		got := allocations(send)
+		t.Logf("%s: %.1f allocations", test.name, got)
+		if got > 1000 {
+			t.Errorf("%s: %.1f allocations, at most 1000", test.name, got)
 		}
 	}
 }
@@ -133,6 +179,7 @@ func value(t *testing.T, i *interp.Interpreter, expression string) reflect.Value
 type call struct {
 	request       *http.Request
 	authorization []string
+	connection    string
 	header        http.Header
 	status        int
 }
@@ -151,6 +198,9 @@ func (c *call) serve(h http.Handler) {
 	clear(c.header)
 	if c.authorization != nil {
 		c.request.Header["Authorization"] = c.authorization
+	}
+	if c.connection != "" {
+		c.request.Header["Connection"] = []string{c.connection}
 	}
 	c.status = http.StatusOK
 	h.ServeHTTP(c, c.request)

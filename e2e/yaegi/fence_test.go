@@ -67,6 +67,9 @@ func TestFenceFinds(t *testing.T) {
 		{"tagless switch", `func f(a, b bool) { switch { case a, b: } }`, "tagless"},
 		{"tagless switch, one each", `func f(a, b bool) { switch { case a: case b: } }`, ""},
 		{"switch with a tag", `func f(a int) { switch a { case 1, 2: } }`, ""},
+		{"unnamed parameter", `func f(int) {}`, "without a name"},
+		{"unnamed parameter of a literal", `var f = func(int) {}`, "without a name"},
+		{"parameter that is not used", `func f(_ int) {}; type g func(int)`, ""},
 		{"marshaler", `type T int; func (T) MarshalText() ([]byte, error) { return nil, nil }`, "MarshalText"},
 		{"goroutine", `func f() { go func() {}() }`, "recover"},
 		{"goroutine that recovers", `func f() { go func() { defer func() { _ = recover() }(); f() }() }`, ""},
@@ -192,6 +195,10 @@ func (c *checked) enclosed(decl ast.Decl) {
 			c.find(n, "select crosses values between goroutines in Yaegi")
 		case *ast.SwitchStmt:
 			c.tagless(n)
+		case *ast.FuncDecl:
+			c.unnamed(n.Type)
+		case *ast.FuncLit:
+			c.unnamed(n.Type)
 		case *ast.GoStmt:
 			c.recovers(n, n.Call.Fun, within)
 		case *ast.CallExpr:
@@ -201,6 +208,14 @@ func (c *checked) enclosed(decl ast.Decl) {
 		}
 		return true
 	})
+}
+
+func (c *checked) unnamed(f *ast.FuncType) {
+	for _, parameter := range f.Params.List {
+		if len(parameter.Names) == 0 {
+			c.find(parameter, "Yaegi mixes up a parameter without a name with results and variables; call it _")
+		}
+	}
 }
 
 func (c *checked) tagless(s *ast.SwitchStmt) {
