@@ -46,3 +46,19 @@ func TestLists(t *testing.T) {
 		})
 	}
 }
+
+func TestNotWhole(t *testing.T) {
+	for n, want := range []string{"", "1 file cannot be read whole", "2 files cannot be read whole"} {
+		l := &manifest.Loaded{Broken: map[string]int{}}
+		for i := range n {
+			l.Broken[string(rune('a'+i))] = 7
+		}
+		got := ""
+		if err := l.NotWhole(); err != nil {
+			got = err.Error()
+		}
+		if got != want {
+			t.Errorf("got %q, want %q", got, want)
+		}
+	}
+}

@@ -64,6 +64,18 @@ type Loaded struct {
 	Comments []Comment
 }
 
+// NotWhole says how many files are broken, as an error. It is nil if none is.
+func (l *Loaded) NotWhole() error {
+	switch n := len(l.Broken); n {
+	case 0:
+		return nil
+	case 1:
+		return errors.New("1 file cannot be read whole")
+	default:
+		return fmt.Errorf("%d files cannot be read whole", n)
+	}
+}
+
 // Load reads files. It never fails: what cannot be used is left out, with a
 // finding. Of two objects of one kind and name the first is kept, in the order
 // of files and lines. When ctx ends it returns at once, with what it has so far.

@@ -2,9 +2,9 @@ package server
 
 import (
 	"context"
-	"fmt"
 	"log/slog"
 	"reflect"
+	"strings"
 	"time"
 
 	"github.com/tollgate-apim/tollgate/controlplane/compile"
@@ -23,6 +23,8 @@ const (
 	// recheck is how often manifests are looked at without being told to: file
 	// systems lose events, and network file systems send none.
 	recheck = 30 * time.Second
+	// retry is the same while they cannot be listed: what is gone is not watched.
+	retry = time.Second
 )
 
 // Follower keeps a server's table in step with manifests.
@@ -42,6 +44,9 @@ type Follower struct {
 	Log     *slog.Logger
 
 	files    []manifest.File          // as last read
+	lost     bool                     // they could not be listed the last time
+	keptOut  bool                     // the last change is kept out
+	empty    bool                     // that there are none has been logged
 	accepted map[string]int           // what was broken in the table in force
 	told     map[finding.Finding]bool // what has been logged and still stands
 	failure  string                   // the last error that was logged
@@ -53,24 +58,36 @@ func (f *Follower) Run(ctx context.Context) error {
 	if err := f.reload(ctx); err != nil {
 		return err
 	}
-	ticker := time.NewTicker(recheck)
-	defer ticker.Stop()
+	timer := time.NewTimer(recheck)
+	defer timer.Stop()
 	for {
+		if f.lost {
+			timer.Reset(retry)
+		} else {
+			timer.Reset(recheck)
+		}
 		select {
 		case <-ctx.Done():
 			return nil
 		case <-f.Changes:
 			f.settle(ctx)
-		case <-ticker.C:
-			if tree, err := manifest.List(f.Paths); err == nil && reflect.DeepEqual(tree.Files, f.files) {
+		case <-timer.C:
+			// What was lost is read and watched again even if it is as before.
+			if tree, err := manifest.List(f.Paths); !f.lost && err == nil && reflect.DeepEqual(tree.Files, f.files) {
 				continue
 			}
 		}
 		if err := f.reload(ctx); err != nil {
-			f.Server.KeepOut([]finding.Finding{{Rule: finding.File, Severity: finding.Error, Problem: err.Error()}})
-			f.logFailure("change kept out: the last good table stays in force", err)
+			f.keepOut([]finding.Finding{{Rule: finding.File, Severity: finding.Error, Problem: err.Error()}}, err)
 		}
 	}
+}
+
+// keepOut leaves the table in force as it is, and tells why.
+func (f *Follower) keepOut(findings []finding.Finding, why error) {
+	f.keptOut = true
+	f.Server.KeepOut(findings)
+	f.logFailure("change kept out: the last good table stays in force", why)
 }
 
 // settle waits until the change that was just told is complete.
@@ -96,13 +113,14 @@ func (f *Follower) settle(ctx context.Context) {
 // cannot be listed or make no table.
 func (f *Follower) reload(ctx context.Context) error {
 	loaded, err := f.load(ctx)
+	f.lost = err != nil
 	if err != nil || ctx.Err() != nil {
 		return err
 	}
+	f.logEmpty()
 	if f.accepted != nil && breaks(loaded.Broken, f.accepted) {
 		f.logFindings(loaded.Findings)
-		f.Server.KeepOut(loaded.Findings)
-		f.logFailure("change kept out: the last good table stays in force", fmt.Errorf("%d files cannot be read whole", len(loaded.Broken)))
+		f.keepOut(loaded.Findings, loaded.NotWhole())
 		return nil
 	}
 	result := compile.Compile(loaded.Objects)
@@ -112,10 +130,14 @@ func (f *Follower) reload(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	f.accepted, f.failure = loaded.Broken, ""
+	mended := f.keptOut
+	f.accepted, f.failure, f.keptOut = loaded.Broken, "", false
 	errors, warnings := finding.Count(findings)
 	level, message := slog.LevelInfo, "table served"
-	if !fresh {
+	switch {
+	case !fresh && mended:
+		message = "mended: the manifests make the table in force again"
+	case !fresh:
 		level, message = slog.LevelDebug, "manifests read again: nothing changed"
 	}
 	f.Log.Log(ctx, level, message, "revision", revision, "apis", len(result.Table.APIs), "plans", len(result.Table.Plans),
@@ -177,12 +199,35 @@ func (f *Follower) logFindings(findings []finding.Finding) {
 		if found.Severity == finding.Error {
 			level = slog.LevelError
 		}
-		f.Log.Log(context.Background(), level, "finding",
-			"rule", found.Rule, "file", found.File, "line", found.Line, "column", found.Column,
-			"object", found.Object.String(), "field", found.Field,
-			"problem", found.Problem, "allowed", found.Allowed, "fix", found.Fix)
+		f.Log.LogAttrs(context.Background(), level, "finding", attributes(found)...)
 	}
 	f.told = told
+}
+
+// attributes returns what a finding has to tell.
+func attributes(found finding.Finding) []slog.Attr {
+	attrs := []slog.Attr{slog.String("rule", string(found.Rule)), slog.String("file", found.File)}
+	if found.Line > 0 {
+		attrs = append(attrs, slog.Int("line", found.Line), slog.Int("column", found.Column))
+	}
+	for _, part := range []struct{ key, value string }{
+		{"object", found.Object.String()}, {"field", found.Field},
+		{"problem", found.Problem}, {"allowed", found.Allowed}, {"fix", found.Fix},
+	} {
+		if part.value != "" {
+			attrs = append(attrs, slog.String(part.key, part.value))
+		}
+	}
+	return attrs
+}
+
+// logEmpty logs once that there are no manifests, until there are again.
+func (f *Follower) logEmpty() {
+	empty := len(f.files) == 0
+	if empty && !f.empty {
+		f.Log.Warn("there are no manifests under " + strings.Join(f.Paths, ", "))
+	}
+	f.empty = empty
 }
 
 // logFailure logs an error once, until it is another or the table is served.

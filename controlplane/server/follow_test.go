@@ -249,6 +249,88 @@ func TestFollowKeepsOutWhatIsBroken(t *testing.T) {
 	}
 }
 
+// TestFollowFindsAgain takes the folder away and puts it back as it was. Only its
+// going is told: it is not watched afterwards, nor is what is above it.
+func TestFollowFindsAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := follow(t, map[string]string{"a.yaml": planNamed("a")})
+		f.rename(f.dir, f.dir+".away")
+		f.tell(time.Minute)
+		if got := body(t, get(f.server, "GET", "/healthz")); !strings.Contains(got, `"keptOut":true`) {
+			t.Errorf("health is %s, want keptOut", got)
+		}
+		f.log.Reset()
+		var watches atomic.Int32
+		hook := func() { watches.Add(1) }
+		f.onWatch.Store(&hook)
+		f.rename(f.dir+".away", f.dir)
+		time.Sleep(time.Second)
+		synctest.Wait()
+		if got := body(t, get(f.server, "GET", "/healthz")); !strings.Contains(got, `"keptOut":false`) {
+			t.Errorf("health is %s, want not keptOut", got)
+		}
+		if watches.Load() != 1 {
+			t.Errorf("watched %d times, want once", watches.Load())
+		}
+		if !strings.HasPrefix(f.log.String(), `level=INFO msg="mended: `) {
+			t.Errorf("logged %s, want that it is mended", f.log)
+		}
+		time.Sleep(29 * time.Second)
+		synctest.Wait()
+		if watches.Load() != 1 {
+			t.Errorf("read %d times after it was found, want once", watches.Load())
+		}
+	})
+}
+
+// TestFollowTellsMended puts back what was there before a change that is kept out.
+func TestFollowTellsMended(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := follow(t, map[string]string{"a.yaml": planNamed("a")})
+		f.log.Reset()
+		f.write("a.yaml", "kind: [}\n")
+		f.tell(time.Second)
+		if !strings.Contains(f.log.String(), `error="1 file cannot be read whole"`) {
+			t.Errorf("logged %s, want 1 file", f.log)
+		}
+		for _, attribute := range []string{"object=", "field=", "allowed=", "fix="} {
+			if strings.Contains(f.log.String(), attribute+`""`) {
+				t.Errorf("logged an empty %s: %s", attribute, f.log)
+			}
+		}
+		f.log.Reset()
+		f.write("a.yaml", planNamed("a"))
+		f.tell(time.Second)
+		if got := strings.Count(f.log.String(), `level=INFO msg="mended: `); got != 1 {
+			t.Errorf("told %d times that it is mended, want once: %s", got, f.log)
+		}
+		f.tell(time.Second)
+		if got := strings.Count(f.log.String(), `msg="mended: `); got != 1 {
+			t.Errorf("told again: %s", f.log)
+		}
+	})
+}
+
+func TestFollowTellsThereIsNothing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := follow(t, nil)
+		f.tell(time.Second)
+		want := `level=WARN msg="there are no manifests under ` + f.dir + `"`
+		if got := strings.Count(f.log.String(), want); got != 1 {
+			t.Errorf("told %d times, want once: %s", got, f.log)
+		}
+		f.write("a.yaml", planNamed("a"))
+		f.tell(time.Second)
+		if err := os.Remove(filepath.Join(f.dir, "a.yaml")); err != nil {
+			t.Fatal(err)
+		}
+		f.tell(time.Second)
+		if got := strings.Count(f.log.String(), want); got != 2 {
+			t.Errorf("told %d times, want once more: %s", got, f.log)
+		}
+	})
+}
+
 func (f *followed) rename(from, to string) {
 	f.t.Helper()
 	if err := os.Rename(from, to); err != nil {
@@ -286,7 +368,7 @@ func TestFollowLeavesOutObjects(t *testing.T) {
 		f.tell(time.Second)
 		f.expect("b")
 		want := "level=ERROR msg=finding rule=unknown-field file=" + filepath.Join(f.dir, "a.yaml") +
-			" line=5 column=1 object=\"APIPlan default/a\" field=quota problem=\"is not a known field\" allowed=\"\" fix=\"take it out\"\n"
+			" line=5 column=1 object=\"APIPlan default/a\" field=quota problem=\"is not a known field\""
 		if !strings.HasPrefix(f.log.String(), want) {
 			t.Errorf("logged %s, want %s", f.log, want)
 		}
@@ -388,6 +470,17 @@ func TestFollowFiles(t *testing.T) {
 	expect("again two")
 	write("new/deep/er.yaml", planNamed("again-and-again"))
 	expect("again-and-again two")
+	// Away and back unchanged: what comes next is noticed as before.
+	if err := os.Rename(dir, dir+".away"); err != nil {
+		t.Fatal(err)
+	}
+	lines.await(t, "change kept out: ")
+	if err := os.Rename(dir+".away", dir); err != nil {
+		t.Fatal(err)
+	}
+	lines.await(t, "mended: ")
+	write("new/deep/er.yaml", planNamed("back"))
+	expect("back two")
 	cancel()
 	if err := <-ended; err != nil {
 		t.Error(err)
@@ -396,6 +489,22 @@ func TestFollowFiles(t *testing.T) {
 
 // lineWriter hands on what a log writes, a line at a time.
 type lineWriter struct{ lines chan string }
+
+// await waits for a line with that message, or what begins with it.
+func (w *lineWriter) await(t *testing.T, message string) {
+	t.Helper()
+	deadline := time.After(25 * time.Second)
+	for {
+		select {
+		case line := <-w.lines:
+			if strings.Contains(line, `msg="`+message) {
+				return
+			}
+		case <-deadline:
+			t.Fatalf("does not log %q", message)
+		}
+	}
+}
 
 func (w *lineWriter) Write(p []byte) (int, error) {
 	w.lines <- string(p)
