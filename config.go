@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	tlstypes "github.com/traefik/genconf/dynamic/types"
 	"github.com/traefik/paerser/types"
@@ -99,7 +100,7 @@ type settings struct {
 	api             string
 	sync            syncSettings
 	maxStaleness    time.Duration
-	keySource       keySource
+	keySource       *keySource
 	hideCredentials bool
 	identity        identityNames
 	problemBody     bool
@@ -126,7 +127,7 @@ func newSettings(c *Config) (*settings, error) {
 			interval: p.duration("sync.interval", c.Sync.Interval, minInterval),
 			timeout:  p.duration("sync.timeout", c.Sync.Timeout, minInterval),
 			maxBytes: c.Sync.MaxBytes,
-			tls:      c.Sync.TLS,
+			tls:      p.tls(c.Sync.TLS),
 		},
 		maxStaleness:    p.duration("sync.maxStaleness", c.Sync.MaxStaleness, 0),
 		keySource:       p.keySource(c.KeySource),
@@ -141,14 +142,13 @@ func newSettings(c *Config) (*settings, error) {
 	if strings.ContainsAny(c.Sync.Token, controls) || strings.TrimSpace(c.Sync.Token) != c.Sync.Token {
 		p.addSecret("sync.token", "must be text on one line, without space around it")
 	}
-	if s.sync.interval > 0 && s.maxStaleness > 0 && s.maxStaleness <= s.sync.interval {
-		p.add("sync.maxStaleness", c.Sync.MaxStaleness, "must be 0s or longer than sync.interval, which is "+s.sync.interval.String())
+	// A table is confirmed once in an interval and a tenth, at the latest, plus
+	// the time of an exchange. One lost poll must not refuse requests either.
+	if least := 2*s.sync.interval + s.sync.timeout; s.maxStaleness > 0 && s.maxStaleness < least {
+		p.add("sync.maxStaleness", c.Sync.MaxStaleness, "must be 0s or at least 2 × sync.interval + sync.timeout, which is "+least.String())
 	}
 	if c.Sync.MaxBytes < 1 {
 		p.add("sync.maxBytes", fmt.Sprint(c.Sync.MaxBytes), "must be 1 or more")
-	}
-	if _, err := newTLSConfig(c.Sync.TLS); err != nil {
-		p.list = append(p.list, "sync.tls"+err.Error())
 	}
 	if c.ErrorBody != "problem" && c.ErrorBody != "empty" {
 		p.add("errorBody", c.ErrorBody, `must be "problem" or "empty"`)
@@ -224,6 +224,18 @@ func (p *problems) duration(field, value string, min time.Duration) time.Duratio
 	return time.Duration(d)
 }
 
+// tls returns the TLS settings with what is in the files that they name.
+func (p *problems) tls(c tlstypes.ClientTLS) tlstypes.ClientTLS {
+	read, err := readTLS(c)
+	if err == nil {
+		_, err = newTLSConfig(read)
+	}
+	if err != nil {
+		p.list = append(p.list, "sync.tls"+err.Error())
+	}
+	return read
+}
+
 // endpoint returns the base URL without a slash at its end.
 func (p *problems) endpoint(field, value string) string {
 	const allowed = "must be an absolute http or https URL, such as http://127.0.0.1:7070"
@@ -255,7 +267,8 @@ func (p *problems) endpoint(field, value string) string {
 	return strings.TrimRight(value, "/")
 }
 
-func (p *problems) keySource(c KeySource) keySource {
+func (p *problems) keySource(c KeySource) *keySource {
+	before := len(p.list)
 	if c == (KeySource{}) {
 		c = KeySource{Header: "Authorization", HeaderAuthScheme: "Bearer", Query: "api_key"}
 	}
@@ -267,16 +280,18 @@ func (p *problems) keySource(c KeySource) keySource {
 	p.token("keySource.header", c.Header)
 	p.token("keySource.headerAuthScheme", c.HeaderAuthScheme)
 	p.token("keySource.cookie", c.Cookie)
-	prefix := ""
-	if c.HeaderAuthScheme != "" {
-		prefix = c.HeaderAuthScheme + " "
+	p.keyHeader(c.Header)
+	p.query("keySource.query", c.Query)
+	if len(p.list) > before {
+		return &keySource{header: http.CanonicalHeaderKey(c.Header)}
 	}
-	return keySource{
-		header: http.CanonicalHeaderKey(c.Header),
-		prefix: prefix,
-		scheme: c.HeaderAuthScheme,
-		query:  p.query("keySource.query", c.Query),
-		cookie: c.Cookie,
+	return newKeySource(c.Header, c.HeaderAuthScheme, c.Query, c.Cookie)
+}
+
+// keyHeader checks that the key may stand in a header.
+func (p *problems) keyHeader(name string) {
+	if name := http.CanonicalHeaderKey(name); forwarding[name] {
+		p.add("keySource.header", name, "must not be a header that HTTP or a proxy acts on")
 	}
 }
 
@@ -297,7 +312,7 @@ func (p *problems) identity(c IdentityHeaders) identityNames {
 			p.add(h.field, h.name, "must differ from "+seen[name])
 		}
 		if forwarding[name] {
-			p.add(h.field, h.name, "must not be a header that HTTP itself needs")
+			p.add(h.field, h.name, "must not be a header that HTTP or a proxy acts on")
 		}
 		seen[name] = h.field
 	}
@@ -312,20 +327,21 @@ func (p *problems) identity(c IdentityHeaders) identityNames {
 // forwarding lists the headers that would break the request, or would not reach
 // the upstream, if they told an identity.
 var forwarding = map[string]bool{
-	"Connection": true, "Content-Length": true, "Cookie": true, "Host": true,
+	"Connection": true, "Content-Encoding": true, "Content-Length": true,
+	"Cookie": true, "Expect": true, "Forwarded": true, "Host": true,
 	"Keep-Alive": true, "Proxy-Authenticate": true, "Proxy-Authorization": true,
-	"Proxy-Connection": true, "Te": true, "Trailer": true,
-	"Transfer-Encoding": true, "Upgrade": true,
+	"Proxy-Connection": true, "Sec-Websocket-Key": true, "Te": true,
+	"Trailer": true, "Transfer-Encoding": true, "Upgrade": true,
+	"X-Forwarded-For": true, "X-Forwarded-Host": true, "X-Forwarded-Port": true,
+	"X-Forwarded-Proto": true, "X-Real-Ip": true,
 }
 
-// query returns the name of a parameter. One that is encoded, or holds what ends
-// a name, would never be found.
-func (p *problems) query(field, value string) string {
-	if strings.ContainsAny(value, controls+" &;=?#%+") {
+// query checks the name of a parameter. One that is encoded, or holds what ends a
+// name, would never be found.
+func (p *problems) query(field, value string) {
+	if strings.ContainsAny(value, controls+" &;=?#%+") || !utf8.ValidString(value) {
 		p.add(field, value, "must be a parameter's name as it is when decoded, without space and any of &;=?#%+")
-		return ""
 	}
-	return value
 }
 
 func (p *problems) token(field, value string) {

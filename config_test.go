@@ -63,8 +63,8 @@ func TestConfigErrors(t *testing.T) {
 		{"interval of ages", func(c *Config) { c.Sync.Interval = "10000000000" }, `sync.interval: "10000000000"` + duration + "100ms or more"},
 		{"timeout", func(c *Config) { c.Sync.Timeout = "1x" }, `sync.timeout: "1x"` + duration + "100ms or more"},
 		{"maxStaleness", func(c *Config) { c.Sync.MaxStaleness = "-1s" }, `sync.maxStaleness: "-1s"` + duration + "0s or more"},
-		{"maxStaleness as long as the interval", func(c *Config) { c.Sync.MaxStaleness = "10s" },
-			`sync.maxStaleness: "10s" must be 0s or longer than sync.interval, which is 10s`},
+		{"maxStaleness shorter than two intervals", func(c *Config) { c.Sync.MaxStaleness = "10s" },
+			`sync.maxStaleness: "10s" must be 0s or at least 2 × sync.interval + sync.timeout, which is 25s`},
 		{"maxBytes", func(c *Config) { c.Sync.MaxBytes = 0 }, `sync.maxBytes: "0" must be 1 or more`},
 
 		{"CA that is no file", func(c *Config) { c.Sync.TLS.CA = "/no/such/file" },
@@ -94,13 +94,13 @@ func TestConfigErrors(t *testing.T) {
 		{"identity headers of one name", func(c *Config) { c.IdentityHeaders.KeyTitle = "x-app-id" },
 			`identityHeaders.keyTitle: "x-app-id" must differ from identityHeaders.appId`},
 		{"identity header that HTTP needs", func(c *Config) { c.IdentityHeaders.AppID = "host" },
-			`identityHeaders.appId: "host" must not be a header that HTTP itself needs`},
+			`identityHeaders.appId: "host" must not be a header that HTTP or a proxy acts on`},
 		{"identity header that no proxy forwards", func(c *Config) { c.IdentityHeaders.AppID = "Proxy-Connection" },
-			`identityHeaders.appId: "Proxy-Connection" must not be a header that HTTP itself needs`},
+			`identityHeaders.appId: "Proxy-Connection" must not be a header that HTTP or a proxy acts on`},
 		{"identity header that holds the key", func(c *Config) { c.IdentityHeaders.AppID = "authorization" },
 			`identityHeaders: "Authorization" must differ from keySource.header`},
 		{"identity header that holds the cookies", func(c *Config) { c.IdentityHeaders.AppID = "Cookie" },
-			`identityHeaders.appId: "Cookie" must not be a header that HTTP itself needs`},
+			`identityHeaders.appId: "Cookie" must not be a header that HTTP or a proxy acts on`},
 
 		{"errorBody", func(c *Config) { c.ErrorBody = "json" }, `errorBody: "json" must be "problem" or "empty"`},
 		{"no errorBody", func(c *Config) { c.ErrorBody = "" }, `errorBody: "" must be "problem" or "empty"`},
@@ -179,7 +179,7 @@ func TestConfigDefaults(t *testing.T) {
 	}); got != want {
 		t.Errorf("got sync %+v, want %+v", got, want)
 	}
-	if got, want := s.keySource, (keySource{header: "Authorization", scheme: "Bearer", prefix: "Bearer ", query: "api_key"}); got != want {
+	if got, want := *s.keySource, *newKeySource("Authorization", "Bearer", "api_key", ""); got.header != want.header || got.prefix != want.prefix || got.query != want.query || got.cookie != want.cookie {
 		t.Errorf("got key source %+v, want %+v", got, want)
 	}
 	if got, want := s.identity, (identityNames{"X-App-Id", "X-Subscription", "X-Api-Plan", "X-Api-Key-Title"}); got != want {
@@ -201,7 +201,7 @@ func TestConfigsThatAreRight(t *testing.T) {
 		set  func(*Config)
 	}{
 		{"a number means seconds", func(c *Config) { c.Sync.Interval = "3600" }},
-		{"maxStaleness above the interval", func(c *Config) { c.Sync.MaxStaleness = "10001ms" }},
+		{"least maxStaleness", func(c *Config) { c.Sync.MaxStaleness = "25s" }},
 		{"an address of IPv6", func(c *Config) { c.Sync.Endpoint = "http://[::1]:7070" }},
 		{"an @ in the path", func(c *Config) { c.Sync.Endpoint = "http://h/@base" }},
 		{"a cookie alone", func(c *Config) { c.KeySource = KeySource{Cookie: "key"} }},
@@ -259,7 +259,7 @@ func FuzzConfig(f *testing.F) {
 			}
 			return
 		}
-		if s.sync.interval < minInterval || s.sync.timeout < minInterval || s.maxStaleness < 0 || s.maxStaleness > 0 && s.maxStaleness <= s.sync.interval {
+		if s.sync.interval < minInterval || s.sync.timeout < minInterval || s.maxStaleness < 0 || s.maxStaleness > 0 && s.maxStaleness < 2*s.sync.interval+s.sync.timeout {
 			t.Errorf("accepted %q and %q as %s and %s", interval, staleness, s.sync.interval, s.maxStaleness)
 		}
 		if strings.HasSuffix(s.sync.endpoint, "/") || strings.Contains(s.sync.endpoint, "?") || !strings.HasPrefix(strings.ToLower(s.sync.endpoint), "http") {

@@ -1,8 +1,10 @@
 package tollgate
 
 import (
+	"fmt"
 	"net/http"
 	"net/url"
+	"regexp"
 	"strings"
 )
 
@@ -14,6 +16,45 @@ type keySource struct {
 	prefix string // the scheme and a space, or nothing
 	query  string
 	cookie string
+
+	// What follows finds a parameter or a cookie of that name in one call into
+	// compiled code, however many others there are: anybody can send a megabyte
+	// of them. The first finds the value, the second all that is to be hidden.
+	queryValue, queryAll   *regexp.Regexp
+	cookieValue, cookieAll *regexp.Regexp
+}
+
+// newKeySource makes a key source ready. The names were checked.
+func newKeySource(header, scheme, query, cookie string) *keySource {
+	s := &keySource{header: http.CanonicalHeaderKey(header), scheme: scheme, query: query, cookie: cookie}
+	if scheme != "" {
+		s.prefix = scheme + " "
+	}
+	if query != "" {
+		// Traefik forwards a semicolon as an ampersand, so both end a parameter.
+		name := "[&;]" + encodedName(query)
+		s.queryValue = regexp.MustCompile(name + "=([^&;]+)")
+		s.queryAll = regexp.MustCompile(name + "(?:=[^&;]*)?([&;]|$)")
+	}
+	if cookie != "" {
+		name := "[ \t]*" + regexp.QuoteMeta(cookie) + "[ \t]*"
+		s.cookieValue = regexp.MustCompile(";" + name + "=([^;]+)")
+		s.cookieAll = regexp.MustCompile(";" + name + "(?:=[^;]*)?(;|$)")
+	}
+	return s
+}
+
+// encodedName is an expression for a name in which any character may be encoded.
+func encodedName(name string) string {
+	expression := ""
+	for _, r := range name {
+		encoded := ""
+		for _, b := range []byte(string(r)) {
+			encoded += fmt.Sprintf("%%(?i:%02x)", b)
+		}
+		expression += "(?:" + regexp.QuoteMeta(string(r)) + "|" + encoded + ")"
+	}
+	return expression
 }
 
 // place is where the key of a request is.
@@ -42,12 +83,12 @@ func presentedKey(r *http.Request, s *keySource) (string, place) {
 		}
 	}
 	if r.URL.RawQuery != "" && s.query != "" {
-		if key, at := keyInQuery(r.URL.RawQuery, s.query); key != "" {
+		if key, at := keyInQuery(r.URL.RawQuery, s); key != "" {
 			return key, at
 		}
 	}
 	if s.cookie != "" {
-		return keyInCookies(r, s.cookie)
+		return keyInCookies(r.Header["Cookie"], s)
 	}
 	return "", nowhere
 }
@@ -58,8 +99,15 @@ func keyInHeader(values []string, s *keySource) (string, place) {
 	if key, ok := strings.CutPrefix(values[0], s.prefix); ok && len(values) == 1 && key == strings.TrimSpace(key) {
 		return key, inHeader
 	}
+	if len(values) > maxHeaderValues {
+		return several, nowhere
+	}
 	return searchHeader(values, s.scheme)
 }
+
+// maxHeaderValues is how many values of one header are looked at. No honest
+// client sends more.
+const maxHeaderValues = 8
 
 // searchHeader is keyInHeader for all forms.
 func searchHeader(values []string, scheme string) (key string, at place) {
@@ -95,62 +143,31 @@ func hasScheme(value, scheme string) bool {
 }
 
 // keyInQuery finds the key among the parameters of a query.
-func keyInQuery(query, name string) (key string, at place) {
-	key, at = "", nowhere
-	if !mayHaveParameter(query, name) {
+func keyInQuery(query string, s *keySource) (string, place) {
+	if !strings.Contains(query, s.query) && !strings.Contains(query, "%") {
 		return "", nowhere
 	}
-	for _, parameter := range strings.FieldsFunc(query, isSeparator) {
-		if !isParameter(parameter, name) {
-			continue
-		}
-		_, value, _ := strings.Cut(parameter, "=")
-		candidate, err := url.QueryUnescape(value)
-		if err == nil && candidate == "" {
-			continue
-		}
-		if err != nil || key != "" {
-			return several, nowhere
-		}
-		key, at = candidate, somewhere
+	found := s.queryValue.FindAllStringSubmatch("&"+query, 2)
+	if len(found) == 0 {
+		return "", nowhere
 	}
-	return key, at
-}
-
-// mayHaveParameter tells at little cost that most queries have no such parameter.
-func mayHaveParameter(query, name string) bool {
-	return strings.Contains(query, name) || strings.ContainsAny(query, "%+")
-}
-
-// isSeparator: Traefik forwards a semicolon as an ampersand, so both end a
-// parameter.
-func isSeparator(r rune) bool {
-	return r == '&' || r == ';'
-}
-
-// isParameter reports whether a parameter, in its encoded form, has a name.
-func isParameter(parameter, name string) bool {
-	encoded, _, _ := strings.Cut(parameter, "=")
-	if encoded == name {
-		return true
+	key, err := url.QueryUnescape(found[0][1])
+	if len(found) > 1 || err != nil {
+		return several, nowhere
 	}
-	decoded, err := url.QueryUnescape(encoded)
-	return err == nil && decoded == name
+	return key, somewhere
 }
 
 // keyInCookies finds the key among the cookies of a request.
-func keyInCookies(r *http.Request, name string) (key string, at place) {
-	key, at = "", nowhere
-	for _, cookie := range r.Cookies() {
-		if cookie.Name != name || cookie.Value == "" {
-			continue
-		}
-		if key != "" {
-			return several, nowhere
-		}
-		key, at = cookie.Value, somewhere
+func keyInCookies(lines []string, s *keySource) (string, place) {
+	found := s.cookieValue.FindAllStringSubmatch(";"+strings.Join(lines, ";"), 2)
+	if len(found) == 0 {
+		return "", nowhere
 	}
-	return key, at
+	if len(found) > 1 {
+		return several, nowhere
+	}
+	return strings.Trim(strings.TrimSpace(found[0][1]), `"`), somewhere
 }
 
 // hideKey takes the key out of all places where it may be. What else stands
@@ -159,27 +176,41 @@ func hideKey(r *http.Request, s *keySource) {
 	if s.header != "" {
 		hideInHeader(r.Header, s)
 	}
-	if s.query != "" {
-		hideInQuery(r, s.query)
+	if s.query != "" && r.URL.RawQuery != "" {
+		r.URL.RawQuery = without(r.URL.RawQuery, "&", s.queryAll)
+		// Traefik forwards this one.
+		if path, query, found := strings.Cut(r.RequestURI, "?"); found {
+			r.RequestURI = path
+			if query = without(query, "&", s.queryAll); query != "" {
+				r.RequestURI += "?" + query
+			}
+		}
 	}
 	if s.cookie != "" {
-		hideInCookies(r.Header, s.cookie)
+		hideInCookies(r.Header, s)
 	}
 }
 
-// hideInQuery takes the parameters of a name out of both forms of the query.
-func hideInQuery(r *http.Request, name string) {
-	if !mayHaveParameter(r.URL.RawQuery, name) {
-		return
+// without returns a list without all items that an expression matches. Items are
+// found behind a separator, and keep that which stood before them.
+func without(list, separator string, item *regexp.Regexp) string {
+	kept := separator + list
+	if !item.MatchString(kept) {
+		return list
 	}
-	r.URL.RawQuery = withoutParameter(r.URL.RawQuery, name)
-	// Traefik forwards this one.
-	if path, query, found := strings.Cut(r.RequestURI, "?"); found {
-		r.RequestURI = path
-		if query = withoutParameter(query, name); query != "" {
-			r.RequestURI += "?" + query
+	// A match takes the separator behind it along, so each turn leaves every
+	// other one of several in a row.
+	for {
+		shorter := item.ReplaceAllString(kept, "$1")
+		if shorter == kept {
+			break
 		}
+		kept = shorter
 	}
+	if kept == "" {
+		return ""
+	}
+	return kept[1:]
 }
 
 // hideInHeader leaves other schemes in: they are not ours.
@@ -199,42 +230,16 @@ func hideInHeader(h http.Header, s *keySource) {
 	h[s.header] = kept
 }
 
-// withoutParameter returns a query without all parameters of a name. What is
-// left keeps the separators that stood before it.
-func withoutParameter(query, name string) string {
-	var kept strings.Builder
-	first := true
-	for separator, rest, more := "", query, true; more; {
-		parameter, next, following := rest, "", ""
-		end := strings.IndexAny(rest, "&;")
-		if more = end >= 0; more {
-			parameter, following, next = rest[:end], rest[end:end+1], rest[end+1:]
-		}
-		if !isParameter(parameter, name) {
-			if !first {
-				kept.WriteString(separator)
-			}
-			kept.WriteString(parameter)
-			first = false
-		}
-		separator, rest = following, next
-	}
-	return kept.String()
-}
-
 // hideInCookies takes the cookies of a name out of the Cookie headers.
-func hideInCookies(h http.Header, name string) {
+func hideInCookies(h http.Header, s *keySource) {
+	lines := h["Cookie"]
+	if len(lines) > maxHeaderValues {
+		lines = []string{strings.Join(lines, "; ")}
+	}
 	var kept []string
-	for _, line := range h["Cookie"] {
-		pairs := strings.Split(line, ";")
-		others := pairs[:0]
-		for _, pair := range pairs {
-			if found, _, _ := strings.Cut(strings.TrimSpace(pair), "="); strings.TrimSpace(found) != name {
-				others = append(others, pair)
-			}
-		}
-		if rest := strings.TrimSpace(strings.Join(others, ";")); rest != "" {
-			kept = append(kept, rest)
+	for _, line := range lines {
+		if line = strings.TrimSpace(without(line, ";", s.cookieAll)); line != "" {
+			kept = append(kept, line)
 		}
 	}
 	if len(kept) == 0 {

@@ -48,6 +48,10 @@ func identify(h http.Header, names *identityNames, c *caller) {
 	}
 }
 
+// maxConnectionBytes is how much Connection may list. No honest client lists
+// more, and what is longer is taken out whole.
+const maxConnectionBytes = 512
+
 // keepIdentity takes the identity headers out of what Connection lists. A header
 // that stands there is for the next hop alone, so a client could have the proxy
 // drop its identity.
@@ -56,12 +60,17 @@ func keepIdentity(h http.Header, names *identityNames) {
 	if len(connection) == 1 && (connection[0] == "keep-alive" || connection[0] == "Upgrade" || connection[0] == "close") {
 		return
 	}
+	listed := strings.Join(connection, ",")
+	if len(listed) > maxConnectionBytes {
+		delete(h, "Connection")
+		return
+	}
 	ours := map[string]bool{}
 	for _, name := range names.list() {
 		ours[name] = true
 	}
 	var kept []string
-	for _, option := range strings.Split(strings.Join(connection, ","), ",") {
+	for _, option := range strings.Split(listed, ",") {
 		option = strings.TrimSpace(option)
 		if option != "" && !ours[http.CanonicalHeaderKey(option)] {
 			kept = append(kept, option)

@@ -18,14 +18,14 @@ func sinceStart() int64 {
 
 // spend charges a request to the limits of its caller and tells what is left.
 // Where there is no room it refuses the request and returns false.
-func spend(w http.ResponseWriter, r *http.Request, g *gateway, c *caller) bool {
+func spend(w http.ResponseWriter, r *http.Request, g *gateway, v *view, c *caller) bool {
 	if c.allowance == nil {
 		refuse(w, r, g, countersFull)
 		return false
 	}
 	d := quota.Take(c.allowance, int64(time.Since(started)))
 	if d.Refusal != "" {
-		refuseLimit(w, r, g, c, &d)
+		refuseLimit(w, r, g, v, c, &d)
 		return false
 	}
 	tellLeft(w.Header(), c, &d)
@@ -33,11 +33,11 @@ func spend(w http.ResponseWriter, r *http.Request, g *gateway, c *caller) bool {
 }
 
 // refuseLimit refuses a request for which a limit has no room.
-func refuseLimit(w http.ResponseWriter, r *http.Request, g *gateway, c *caller, d *quota.Decision) {
+func refuseLimit(w http.ResponseWriter, r *http.Request, g *gateway, v *view, c *caller, d *quota.Decision) {
 	if d.Refusal == quota.Dropped {
 		// The store has dropped a counter as unused. Nothing was decided or
 		// changed yet, so begin anew, with new counters.
-		forget(g.view.Load().(*view), c)
+		forget(v, c)
 		g.ServeHTTP(w, r)
 		return
 	}

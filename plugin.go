@@ -53,9 +53,9 @@ func New(ctx context.Context, next http.Handler, config *Config, _ string) (http
 	return &gateway{
 		next:            next,
 		source:          src,
-		view:            src.view(viewed{s.api, s.keySource}),
+		view:            src.view(ctx, viewed{s.api, s.keySource.header, s.keySource.prefix}),
 		maxStaleness:    s.maxStaleness,
-		keySource:       &s.keySource,
+		keySource:       s.keySource,
 		header:          s.keySource.header,
 		cookies:         s.keySource.cookie != "",
 		hideCredentials: s.hideCredentials,
@@ -93,7 +93,7 @@ func (g *gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		refuse(w, r, g, matcher.OperationForbidden)
 		return
 	}
-	if c.limited && !spend(w, r, g, c) {
+	if c.limited && !spend(w, r, g, v, c) {
 		return
 	}
 

@@ -741,7 +741,7 @@ func FuzzServe(f *testing.F) {
 				t.Errorf("Connection still lists an identity header: %q", h["Connection"])
 			}
 		}
-		if key, _ := presentedKey(r.upstream, &keySource{header: "Authorization", scheme: "Bearer", prefix: "Bearer ", query: "api_key", cookie: "api_key"}); key != "" {
+		if key, _ := presentedKey(r.upstream, newKeySource("Authorization", "Bearer", "api_key", "api_key")); key != "" {
 			t.Errorf("the upstream still gets a key: %q %v", r.upstream.RequestURI, h)
 		}
 	})

@@ -44,11 +44,12 @@ type source struct {
 	feed     *feed.Feed
 	counters *quota.Store
 	endpoint string
+	insecure bool // nobody checks who answers there
 
 	// views holds the *view of the table in force for each API and key source
-	// that ever had a middleware.
+	// that has a middleware, or had one when the table came.
 	viewsMu sync.Mutex
-	views   map[viewed]*atomic.Value
+	views   map[viewed]*heldView
 
 	// uses counts the middlewares whose context has not ended, acquisitions
 	// those that ever were; both under registry.mu.
@@ -98,14 +99,17 @@ func (r *registry) newSourceLocked(s syncSettings, report func(line string, fail
 	}
 	var last *feed.Snapshot
 	for _, other := range r.sources {
-		if other.endpoint == s.endpoint {
+		// What came over a connection that anybody could have answered is not
+		// trusted where the configuration demands more.
+		if other.endpoint == s.endpoint && (s.tls.InsecureSkipVerify || !other.insecure) {
 			last = newer(last, feed.Current(other.feed))
 		}
 	}
 	src := &source{
 		counters: counters,
 		endpoint: s.endpoint,
-		views:    map[viewed]*atomic.Value{},
+		insecure: s.tls.InsecureSkipVerify,
+		views:    map[viewed]*heldView{},
 		report:   report,
 		reported: map[string]bool{},
 	}
@@ -125,31 +129,49 @@ func (r *registry) newSourceLocked(s syncSettings, report func(line string, fail
 // viewed says what a view is for. Views find callers by the header that presented
 // their key, so middlewares that read headers in other ways need views of theirs.
 type viewed struct {
-	api       string
-	keySource keySource
+	api            string
+	header, prefix string // of the key source
 }
 
-// view returns where a view stands: a value that is empty until there is a table.
-func (s *source) view(of viewed) *atomic.Value {
+// heldView is where a view stands: a value that is empty until there is a table.
+type heldView struct {
+	view atomic.Value // *view
+	uses int          // of middlewares whose context has not ended
+}
+
+// view returns where a view stands, for as long as ctx lasts.
+func (s *source) view(ctx context.Context, of viewed) *atomic.Value {
 	s.viewsMu.Lock()
 	defer s.viewsMu.Unlock()
 	held := s.views[of]
 	if held == nil {
-		held = &atomic.Value{}
+		held = &heldView{}
 		s.views[of] = held
 		if snapshot := feed.Current(s.feed); snapshot != nil {
-			held.Store(newView(snapshot.Table, of.api, s))
+			held.view.Store(newView(snapshot.Table, of.api, s))
 		}
 	}
-	return held
+	held.uses++
+	context.AfterFunc(ctx, func() {
+		defer recovered(s.report)
+		s.viewsMu.Lock()
+		held.uses--
+		s.viewsMu.Unlock()
+	})
+	return &held.view
 }
 
-// activate makes the table of a snapshot the one that all middlewares decide by.
+// activate makes the table of a snapshot the one that all middlewares decide by,
+// and gives up the views that nobody uses.
 func (s *source) activate(snapshot *feed.Snapshot) {
 	s.viewsMu.Lock()
 	defer s.viewsMu.Unlock()
 	for of, held := range s.views {
-		held.Store(newView(snapshot.Table, of.api, s))
+		if held.uses == 0 {
+			delete(s.views, of)
+		}
+		// Requests in flight may still use one that was given up.
+		held.view.Store(newView(snapshot.Table, of.api, s))
 	}
 }
 

@@ -11,9 +11,32 @@ import (
 	tlstypes "github.com/traefik/genconf/dynamic/types"
 )
 
+// readTLS returns c with the files that it names replaced by what is in them, so
+// that a reload of the configuration notices files that were rotated. Errors begin
+// with the field's name and never show a value, which may be a key.
+func readTLS(c tlstypes.ClientTLS) (tlstypes.ClientTLS, error) {
+	if (c.Cert == "") != (c.Key == "") {
+		return c, errors.New(": has one of cert and key, must have both or none")
+	}
+	for _, field := range []struct {
+		name  string
+		value *string
+	}{{"ca", &c.CA}, {"cert", &c.Cert}, {"key", &c.Key}} {
+		if *field.value == "" {
+			continue
+		}
+		content, err := fileOrContent(*field.value)
+		if err != nil {
+			return c, fmt.Errorf(".%s: %w", field.name, err)
+		}
+		*field.value = content
+	}
+	return c, nil
+}
+
 // newTLSConfig returns the TLS settings of a client as Traefik's own ClientTLS
-// means them: certificates and keys are given as PEM or as the path of a file. It
-// returns nil where nothing is set. Errors begin with the field's name.
+// means them, from PEM. It returns nil where nothing is set. Errors begin with
+// the field's name.
 func newTLSConfig(c tlstypes.ClientTLS) (*tls.Config, error) {
 	if c == (tlstypes.ClientTLS{}) {
 		return nil, nil
@@ -23,30 +46,15 @@ func newTLSConfig(c tlstypes.ClientTLS) (*tls.Config, error) {
 		InsecureSkipVerify: c.InsecureSkipVerify, //nolint:gosec // the operator's choice
 	}
 	if c.CA != "" {
-		pem, err := fileOrContent(c.CA)
-		if err != nil {
-			return nil, fmt.Errorf(".ca: %w", err)
-		}
 		config.RootCAs = x509.NewCertPool()
-		if !config.RootCAs.AppendCertsFromPEM(pem) {
+		if !config.RootCAs.AppendCertsFromPEM([]byte(c.CA)) {
 			return nil, errors.New(".ca: holds no certificate; must be PEM or the path of a PEM file")
 		}
 	}
-	if c.Cert == "" && c.Key == "" {
+	if c.Cert == "" {
 		return config, nil
 	}
-	if c.Cert == "" || c.Key == "" {
-		return nil, errors.New(": has one of cert and key, must have both or none")
-	}
-	cert, err := fileOrContent(c.Cert)
-	if err != nil {
-		return nil, fmt.Errorf(".cert: %w", err)
-	}
-	key, err := fileOrContent(c.Key)
-	if err != nil {
-		return nil, fmt.Errorf(".key: %w", err)
-	}
-	pair, err := tls.X509KeyPair(cert, key)
+	pair, err := tls.X509KeyPair([]byte(c.Cert), []byte(c.Key))
 	if err != nil {
 		return nil, fmt.Errorf(".cert and key: %w", err)
 	}
@@ -54,15 +62,14 @@ func newTLSConfig(c tlstypes.ClientTLS) (*tls.Config, error) {
 	return config, nil
 }
 
-// fileOrContent returns PEM as it is, and else reads the file of that name. An
-// error never shows the value, which may be a key.
-func fileOrContent(value string) ([]byte, error) {
+// fileOrContent returns PEM as it is, and else reads the file of that name.
+func fileOrContent(value string) (string, error) {
 	if strings.Contains(value, "-----BEGIN") {
-		return []byte(value), nil
+		return value, nil
 	}
 	content, err := os.ReadFile(value)
-	if err != nil {
-		return nil, errors.New("is neither PEM nor the path of a file that can be read")
+	if err != nil || len(content) == 0 {
+		return "", errors.New("is neither PEM nor the path of a file that can be read")
 	}
-	return content, nil
+	return string(content), nil
 }

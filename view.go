@@ -19,6 +19,9 @@ type view struct {
 	api    string
 	source *source
 
+	resolving sync.Mutex // guards filters
+	filters   matcher.Filters
+
 	mu sync.Mutex
 	// resolved has the callers by digest, and recalled those whose key came in
 	// a header by the SHA-256 of its value, which costs a tenth of the digest.
@@ -32,7 +35,7 @@ const maxCallers = 1 << 16
 
 func newView(t *table.Table, api string, src *source) *view {
 	return &view{
-		table: t, api: api, source: src,
+		table: t, api: api, source: src, filters: matcher.Filters{},
 		resolved: map[string]*caller{}, recalled: map[[sha256.Size]byte]*caller{},
 	}
 }
@@ -73,7 +76,9 @@ func resolve(v *view, digest string) *caller {
 	if c != nil {
 		return c
 	}
-	who, problems := matcher.Resolve(v.table, v.api, digest)
+	v.resolving.Lock()
+	who, problems := matcher.Resolve(v.table, v.api, digest, v.filters)
+	v.resolving.Unlock()
 	for _, problem := range problems {
 		v.source.reportOnce(problem)
 	}

@@ -12,8 +12,7 @@ import (
 // rawPath are those of Allows, which demands that a filter allow every reading. A
 // path that is too odd to be read has none: only matchers of any path allow it.
 func Readings(path, rawPath string) []string {
-	// The condition is that of allows, which may not pay for a call.
-	if rawPath == "" && !strings.Contains(path, "/.") && !strings.Contains(path, "//") && !strings.ContainsAny(path, odd) {
+	if rawPath == "" && plain(path) {
 		return []string{path}
 	}
 	return readings(path, rawPath)

@@ -43,11 +43,17 @@ type Caller struct {
 	filters  []*operations
 }
 
+// Filters keeps the operation filters of an API that were made ready, by
+// subscription: a subscription may have a million callers, and each filter
+// hundreds of expressions to compile. Filters are of one table and one API. They
+// may not be used by several goroutines at once.
+type Filters map[string]*operations
+
 // Resolve finds out who calls an API with the key of a digest. A key that several
 // applications hold admits only to what all of them may do, suspended keys
 // aside; the requests are then accounted to the first by App ID. The problems
 // that it returns tell of rows that point at nothing, which refuse.
-func Resolve(t *table.Table, api, digest string) (*Caller, []string) {
+func Resolve(t *table.Table, api, digest string, filters Filters) (*Caller, []string) {
 	caller := &Caller{}
 	var problems []string
 	active := false
@@ -56,7 +62,7 @@ func Resolve(t *table.Table, api, digest string) (*Caller, []string) {
 			continue
 		}
 		active = true
-		grant, problem := newGrant(t, api, holder.Application)
+		grant, problem := newGrant(t, api, holder.Application, filters)
 		if problem != "" {
 			problems = append(problems, problem)
 		}
@@ -99,7 +105,7 @@ func Allows(c *Caller, method, path, rawPath string) bool {
 
 // newGrant resolves the grant of an application for an API. Without one it
 // returns nil, and a problem if that is because a row points at nothing.
-func newGrant(t *table.Table, api, name string) (grant *Grant, problem string) {
+func newGrant(t *table.Table, api, name string, filters Filters) (grant *Grant, problem string) {
 	problem = ""
 	application, ok := t.Applications[name]
 	if !ok {
@@ -138,8 +144,13 @@ func newGrant(t *table.Table, api, name string) (grant *Grant, problem string) {
 		g.QuotaBucket = bucket(g, plan.Quota.Bucket)
 	}
 	if filter := subscription.OperationFilter; filter != nil {
+		if ready := filters[subscriptionName]; ready != nil {
+			g.operations = ready
+			return g, ""
+		}
 		operations, unknown := newOperations(apiRow, filter.Include)
 		g.operations = operations
+		filters[subscriptionName] = operations
 		if unknown != "" {
 			problem = "subscription " + subscriptionName + " allows operation set " + unknown + ", which API " + api + " does not have"
 		}

@@ -24,7 +24,7 @@ func newScene(t *table.Table) *scene {
 
 // meet returns the caller with the key of a digest.
 func meet(s *scene, digest string) *Caller {
-	caller, problems := Resolve(s.table, s.api, digest)
+	caller, problems := Resolve(s.table, s.api, digest, Filters{})
 	s.reported = append(s.reported, problems...)
 	return caller
 }
@@ -44,7 +44,7 @@ func (s *scene) get(digest, path string) string {
 	if why := refusal(s, digest, "GET", path, ""); why != "" {
 		return why
 	}
-	caller, _ := Resolve(s.table, s.api, digest)
+	caller, _ := Resolve(s.table, s.api, digest, Filters{})
 	return caller.Grant.AppID + " by " + caller.KeyTitle
 }
 
@@ -160,6 +160,23 @@ func TestRowsThatPointAtNothing(t *testing.T) {
 	}
 	if s := newScene(good()); s.get("digest", "/weather") != "weather by " || len(s.reported) > 0 {
 		t.Errorf("the table that is broken above does not work: reported %q", s.reported)
+	}
+}
+
+// Callers of one subscription share its filter: each has hundreds of expressions
+// at most, but there may be a million callers.
+func TestFiltersAreShared(t *testing.T) {
+	rows := sharedTable()
+	rows.Applications["apps/second"] = rows.Applications["apps/weather"]
+	rows.Keys = map[string][]table.Holder{"a": {{Application: "apps/weather"}}, "b": {{Application: "apps/second"}}}
+	filters := Filters{}
+	first, _ := Resolve(rows, api, "a", filters)
+	second, _ := Resolve(rows, api, "b", filters)
+	if len(filters) != 1 || first.filters[0] != second.filters[0] {
+		t.Errorf("got %d filters for one subscription, want one that is shared", len(filters))
+	}
+	if !Allows(second, "GET", "/weather", "") || Allows(second, "GET", "/admin", "") {
+		t.Error("a shared filter does not filter")
 	}
 }
 

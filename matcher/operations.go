@@ -5,6 +5,7 @@ import (
 	"path"
 	"regexp"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/tollgate-apim/tollgate/table"
 )
@@ -67,7 +68,7 @@ const odd = "\\;%?#\x00"
 // the upstream reads its path.
 func allows(ops *operations, method, decoded, raw string) bool {
 	method = strings.ToUpper(method)
-	if raw == "" && !strings.Contains(decoded, "/.") && !strings.Contains(decoded, "//") && !strings.ContainsAny(decoded, odd) {
+	if raw == "" && plain(decoded) {
 		return allowsPath(ops, method, decoded)
 	}
 	all := readings(decoded, raw)
@@ -80,6 +81,11 @@ func allows(ops *operations, method, decoded, raw string) bool {
 		}
 	}
 	return true
+}
+
+// plain reports whether all servers read a path in the same way.
+func plain(decoded string) bool {
+	return !strings.Contains(decoded, "/.") && !strings.Contains(decoded, "//") && !strings.ContainsAny(decoded, odd) && utf8.ValidString(decoded)
 }
 
 // allowsAnyPath reports whether ops allows a method whatever the path.
@@ -118,7 +124,7 @@ func matchesPath(a *alternative, path string) bool {
 
 // dotSegment finds a segment that some server takes for "." or "..", however
 // often its path was encoded.
-var dotSegment = regexp.MustCompile(`(?i)(^|[/\\]|%(25)*(2f|5c))(\.|%(25)*2e){1,2}([/\\;?#\x00]|%(25)*(2f|5c|3b|3f|23|00)|$)`)
+var dotSegment = regexp.MustCompile(`(?i)(^|[/\\]|%(25)*(2f|5c))(\.|%(25)*2e){1,2}([\x00-\x20]|%(25)*[01][0-9a-f]|%(25)*20)*([/\\;?#\x00]|%(25)*(2f|5c|3b|3f|23|00)|$)`)
 
 // parameters are what some servers allow behind a semicolon in each segment.
 var parameters = regexp.MustCompile(`;[^/]*`)
@@ -131,6 +137,10 @@ var parameters = regexp.MustCompile(`;[^/]*`)
 // orders to try. With dot segments and anything else that is odd there are no
 // readings: no honest client sends that.
 func readings(decoded, raw string) []string {
+	if !utf8.ValidString(decoded) {
+		// Some servers read dots and slashes into overlong sequences.
+		return nil
+	}
 	if dotSegment.MatchString(decoded) {
 		if raw != "" || strings.Contains(decoded, "//") || strings.ContainsAny(decoded, odd) {
 			return nil
@@ -150,8 +160,10 @@ func readings(decoded, raw string) []string {
 		forms = append(forms, form)
 	}
 	// A path may end where its query, its fragment or a C string does.
-	if end := strings.IndexAny(decoded, "?#\x00"); end >= 0 {
-		forms = append(forms, decoded[:end])
+	for _, form := range forms {
+		if end := strings.IndexAny(form, "?#\x00"); end >= 0 {
+			forms = append(forms, form[:end])
+		}
 	}
 
 	seen := map[string]bool{}

@@ -268,6 +268,23 @@ func TestConsumptionSurvivesEdits(t *testing.T) {
 	}
 }
 
+// A shorter period takes over at once: what was counted under the longer one
+// leaves the window when the shorter has passed.
+func TestShorterPeriodTakesOver(t *testing.T) {
+	a := allowance(nil, quotaOf(1000, 720*3600*second))
+	Take(a, 0)
+	a = edited(a, nil, quotaOf(2, 64*second))
+	if d := Take(a, second); d.Refusal != "" || d.QuotaLeft != 0 {
+		t.Errorf("second of two: got %+v, want the last one", d)
+	}
+	if d := Take(a, 60*second); d.Refusal != QuotaExceeded || d.RetryAfter > 8*second {
+		t.Errorf("third of two: got %+v, want a wait of seconds", d)
+	}
+	if d := Take(a, 68*second); d.Refusal != "" {
+		t.Errorf("a period later: got %+v, want it admitted", d)
+	}
+}
+
 func TestWindowIsBounded(t *testing.T) {
 	random := rand.New(rand.NewSource(1))
 	counter := &Counter{}

@@ -52,6 +52,10 @@ type slot struct {
 // expire takes out the slots that have left the window, and makes q the quota
 // that it is measured by.
 func expire(w *window, q *Quota, now int64) {
+	if w.period != q.Period && w.open > 0 && w.end > now+q.width {
+		// The slot of a longer period: what it counts was admitted before now.
+		w.end = now + q.width
+	}
 	left := 0
 	for left < len(w.closed) && w.closed[left].end+q.Period <= now {
 		w.total -= w.closed[left].count

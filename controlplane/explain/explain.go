@@ -312,7 +312,7 @@ func (x *explainer) decide(digest string) {
 	for _, h := range x.Table.Keys[digest] {
 		out.Holders = append(out.Holders, x.holder(h))
 	}
-	c, _ := matcher.Resolve(x.Table, out.API, digest)
+	c, _ := matcher.Resolve(x.Table, out.API, digest, matcher.Filters{})
 	switch {
 	case c.Refusal == matcher.KeyInvalid && len(out.Holders) > 0:
 		x.refuse(matcher.KeyInvalid, "the key is suspended wherever it is held")
@@ -353,7 +353,7 @@ func (x *explainer) holder(row table.Holder) Holder {
 	const digest = "alone"
 	alone := *x.Table
 	alone.Keys = map[string][]table.Holder{digest: {row}}
-	c, problems := matcher.Resolve(&alone, x.out.API, digest)
+	c, problems := matcher.Resolve(&alone, x.out.API, digest, matcher.Filters{})
 	if c.Refusal != "" {
 		out.Refusal, out.Why = c.Refusal, x.whyNoGrant(row.Application, out.Candidates, problems)
 		return out
