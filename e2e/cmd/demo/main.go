@@ -54,7 +54,7 @@ func run(ctx context.Context, o options) error {
 	}
 	defer cleanUp()
 	g := &gateway{}
-	defer g.stop()
+	defer g.stop() // before the folder is cleaned up
 	if err := g.start(ctx, dir, o); err != nil {
 		return err
 	}
@@ -119,6 +119,8 @@ type gateway struct {
 	traefik  *stack.Traefik
 	// tollgate is the control plane's binary.
 	tollgate string
+	// logs are the files that logs are kept in.
+	logs []*logFile
 }
 
 func (g *gateway) start(ctx context.Context, dir string, o options) (err error) {
@@ -141,11 +143,27 @@ func (g *gateway) start(ctx context.Context, dir string, o options) (err error) 
 	if err != nil {
 		return err
 	}
+	if err := g.keep(g.plane.Log, filepath.Join(dir, controlPlaneLog)); err != nil {
+		return err
+	}
 	g.traefik, err = stack.StartTraefik(ctx, stack.TraefikOptions{
 		Binary: binary, Dir: dir, Address: o.gateway,
 		Dynamic: map[string]stack.Dynamic{"weather": g.weather()},
 	})
-	return err
+	if err != nil {
+		return err
+	}
+	return g.keep(g.traefik.Log, filepath.Join(dir, traefikLog))
+}
+
+// keep writes a log to a file from now on.
+func (g *gateway) keep(log *stack.Log, path string) error {
+	file, err := keepLog(log, path)
+	if err != nil {
+		return err
+	}
+	g.logs = append(g.logs, file)
+	return nil
 }
 
 // weather is the dynamic configuration.
@@ -202,7 +220,7 @@ func (g *gateway) wait(ctx context.Context) error {
 	}
 }
 
-// stop ends what was started, the way in first.
+// stop ends what was started, the way in first, and the logs last.
 func (g *gateway) stop() {
 	if g.traefik != nil {
 		tell(g.traefik.Stop())
@@ -212,6 +230,9 @@ func (g *gateway) stop() {
 	}
 	if g.upstream != nil {
 		g.upstream.Stop()
+	}
+	for _, file := range g.logs {
+		tell(file.stop())
 	}
 }
 

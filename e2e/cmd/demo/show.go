@@ -54,20 +54,32 @@ Tollgate is running:
                %s      %s
 
 Traefik's configuration is in %s.
+What they log is in %s
+and %s.
 
-`, g.traefik.URL, g.upstream.URL, g.plane.URL, filepath.Dir(file), dir)
+`, g.traefik.URL, g.upstream.URL, g.plane.URL, filepath.Dir(file), dir,
+		filepath.Join(dir, controlPlaneLog), filepath.Join(dir, traefikLog))
 	for _, step := range steps(g.traefik.URL) {
 		fmt.Fprintf(w, "# %s\n%s\n\n", step.what, step.command)
 	}
+	fmt.Fprintf(w, `# Check the manifests.
+%[1]s lint %[2]s
+
+# Why was the DELETE refused? It tells what led to operation_forbidden.
+%[1]s explain --manifests %[2]s --api apps/weather-api --app weather-trial DELETE /weather
+
+`, g.tollgate, filepath.Dir(file))
 	fmt.Fprintf(w, `# Edit a manifest: suspend the first key, in line %d of %s.
 # A second later the first command answers 401.
 sed -i.bak '%ds/false/true/' %s
 
-# Make a key of your own, with manifests to go with it.
-%s key new
+# Make a key of your own. Save the manifests that come with it, from the first
+# --- on, as a file in the folder of manifests, and add %s under
+# managedApplications in weather-mobile.yaml.
+%s key new --namespace apps --name mine
 
 Press Ctrl-C to end.
-`, line, file, line, file, g.tollgate)
+`, line, file, line, file, "`- name: mine`", g.tollgate)
 }
 
 // lineOf returns the number of the first line that has a text, or 1.
