@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"reflect"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -267,11 +268,14 @@ func (d *decoder) unknown(key *yaml.Node, known map[string][]int) {
 	if len(key.Value) > 60 {
 		d.path = append(d.path[:len(d.path)-len(key.Value)], "…"...)
 	}
-	fix := "take it out"
 	if name := Nearest(key.Value, names); name != "" {
-		fix = fmt.Sprintf("did you mean %q?", name)
+		d.misfit(key, finding.UnknownField, "is not a known field", "", fmt.Sprintf("did you mean %q?", name))
+		return
 	}
-	d.misfit(key, finding.UnknownField, "is not a known field", "", fix)
+	// It may be a restriction, which nobody should be told to take out.
+	slices.Sort(names)
+	d.misfit(key, finding.UnknownField, "is not a known field", strings.Join(names, ", "),
+		"write the field that was meant, or take it out if it restricts nothing")
 }
 
 func (d *decoder) mapping(n *yaml.Node, v reflect.Value) {
@@ -389,25 +393,29 @@ func Nearest(word string, names []string) string {
 	return best
 }
 
-// editDistance is Levenshtein's, in bytes. Long words are far from everything.
+// editDistance is how many bytes must be inserted, left out, replaced or swapped
+// with their neighbour (optimal string alignment). Long words are far from
+// everything.
 func editDistance(a, b string) int {
 	if len(a) > 60 {
 		return len(a)
 	}
-	row := make([]int, len(b)+1)
+	before, last, row := make([]int, len(b)+1), make([]int, len(b)+1), make([]int, len(b)+1)
 	for j := range row {
 		row[j] = j
 	}
 	for i := range len(a) {
-		diagonal := row[0]
+		before, last, row = last, row, before
 		row[0] = i + 1
 		for j := range len(b) {
-			substitute := diagonal
+			substitute := last[j]
 			if a[i] != b[j] {
 				substitute++
 			}
-			diagonal = row[j+1]
-			row[j+1] = min(substitute, row[j]+1, row[j+1]+1)
+			row[j+1] = min(substitute, row[j]+1, last[j+1]+1)
+			if i > 0 && j > 0 && a[i] == b[j-1] && a[i-1] == b[j] {
+				row[j+1] = min(row[j+1], before[j-1]+1)
+			}
 		}
 	}
 	return row[len(b)]
