@@ -96,6 +96,7 @@ type compiler struct {
 // reporter is an object that knows where its fields stand.
 type reporter interface {
 	Finding(rule finding.Rule, severity finding.Severity, path, problem, allowed, fix string) finding.Finding
+	PlaintextKey(path string) finding.Finding
 	Ref() finding.Object
 }
 

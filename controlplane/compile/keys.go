@@ -47,9 +47,7 @@ func (c *compiler) hold(ns *namespace, a *manifest.ManagedApplication) {
 func (c *compiler) digest(on reporter, path, text string) string {
 	digest, err := key.ParseDigest(text)
 	if err != nil {
-		c.findings = append(c.findings, on.Finding(finding.PlaintextKey, finding.Error, path,
-			"is not a digest, and probably a key in plain text; it is ignored", "128 hex digits: SHAKE-256 of the key, 64 bytes",
-			"hash it with \"tollgate key hash\", and replace the key: it is no secret any more"))
+		c.findings = append(c.findings, on.PlaintextKey(path))
 		return ""
 	}
 	return digest

@@ -14,6 +14,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/validation"
 
 	"github.com/tollgate-apim/tollgate/controlplane/finding"
+	"github.com/tollgate-apim/tollgate/controlplane/key"
 	"github.com/tollgate-apim/tollgate/table"
 )
 
@@ -52,6 +53,32 @@ func (c *checker) fail(rule finding.Rule, path, problem, allowed, fix string) {
 func (c *checker) warn(rule finding.Rule, path, problem, allowed, fix string) {
 	c.findings = append(c.findings, c.Finding(rule, finding.Warning, path, problem, allowed, fix))
 }
+
+// unless runs a check, and forgets what it finds because of a misfit: about the
+// same field, one inside or around it, or one that is missing where another is
+// not known.
+func (c *checker) unless(misfits []misfit, check func()) {
+	before := len(c.findings)
+	check()
+	if len(misfits) == 0 {
+		return
+	}
+	c.findings = append(c.findings[:before], slices.DeleteFunc(slices.Clone(c.findings[before:]), func(f finding.Finding) bool {
+		return slices.ContainsFunc(misfits, func(m misfit) bool {
+			return inside(f.Field, m.path) || inside(m.path, f.Field) ||
+				m.rule == finding.UnknownField && around(f.Field) == around(m.path) && !c.has(f.Field)
+		})
+	})...)
+}
+
+// inside reports whether path is that of outer, or of something in it.
+func inside(path, outer string) bool {
+	rest, ok := strings.CutPrefix(path, outer)
+	return ok && (rest == "" || outer == "" || rest[0] == '.' || rest[0] == '[')
+}
+
+// around returns the path of what a field is in.
+func around(path string) string { return path[:max(0, strings.LastIndexAny(path, ".["))] }
 
 // required checks that path has a value, and how long it may be in characters.
 func (c *checker) required(path, value string, most int) {
@@ -264,7 +291,7 @@ func (c *checker) limit(at string, l *Limit, most int64, longest time.Duration) 
 	case err != nil:
 		fix := ""
 		if days, ok := strings.CutSuffix(l.Period, "d"); ok {
-			if n, err := strconv.Atoi(days); err == nil && n > 0 && n < 1000 {
+			if n, err := strconv.Atoi(days); err == nil && n > 0 && n < 1000 && time.Duration(24*n)*time.Hour <= longest {
 				fix = fmt.Sprintf("write %dh", 24*n)
 			}
 		}
@@ -298,6 +325,18 @@ func (c *checker) managedApplication(a *ManagedApplication) {
 			c.fail(finding.Resource, at, "has neither secretName nor value", "one of them", "")
 		case len(k.Value) > maxKeyValue:
 			c.fail(finding.Resource, at+".value", fmt.Sprintf("has %d characters", len(k.Value)), fmt.Sprintf("at most %d", maxKeyValue), "")
+		}
+	}
+}
+
+// plaintext reports the keys of an application that is left out: whoever mends
+// what it is left out for should not have to come back.
+func (c *checker) plaintext(a *ManagedApplication) {
+	for i, k := range a.Spec.APIKeys {
+		at := fmt.Sprintf("spec.apiKeys[%d].value", i)
+		told := slices.ContainsFunc(c.findings, func(f finding.Finding) bool { return f.Field == at })
+		if _, err := key.ParseDigest(k.Value); err != nil && k.Value != "" && !told {
+			c.findings = append(c.findings, c.PlaintextKey(at))
 		}
 	}
 }

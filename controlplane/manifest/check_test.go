@@ -35,7 +35,7 @@ func TestBounds(t *testing.T) {
 	}{
 		{"App ID", app, "appId: " + long(253) + "\nowner: o", "appId: " + long(254) + "\nowner: o", "spec.appId: has 254 characters"},
 		{"owner", app, "appId: a\nowner: " + long(253), "appId: a\nowner: " + long(254), "spec.owner: has 254 characters"},
-		{"keys", app, "appId: a\nowner: o\napiKeys: " + list(100, "{value: a}"), "appId: a\nowner: o\napiKeys: " + list(101, "{value: a}"), "spec.apiKeys: has 101 items"},
+		{"keys", app, "appId: a\nowner: o\napiKeys: " + list(100, "{secretName: a}"), "appId: a\nowner: o\napiKeys: " + list(101, "{secretName: a}"), "spec.apiKeys: has 101 items"},
 		{"value", app, "appId: a\nowner: o\napiKeys: [{value: " + strings.Repeat("v", 4096) + "}]", "appId: a\nowner: o\napiKeys: [{value: " + strings.Repeat("v", 4097) + "}]",
 			"spec.apiKeys[0].value: has 4097 characters"},
 		{"secret name", app, "appId: a\nowner: o\napiKeys: [{secretName: " + strings.Repeat("s", 253) + "}]", "appId: a\nowner: o\napiKeys: [{secretName: " + strings.Repeat("s", 254) + "}]",

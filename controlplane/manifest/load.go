@@ -544,10 +544,10 @@ func take[T any, P object[T]](l *loader, n *yaml.Node, lineOffset int, objects *
 			Field: m.path, Problem: m.problem, Allowed: m.allowed, Fix: m.fix,
 		})
 	}
-	if !c.failed {
+	c.unless(d.misfits, func() {
 		c.name("metadata.name", value.GetName())
 		c.namespace(ref.Namespace)
-	}
+	})
 	if first := l.first[ref]; first != nil && ref.Name != "" {
 		file, line := first.Position()
 		fix := "rename one of them, or take it out"
@@ -559,9 +559,9 @@ func take[T any, P object[T]](l *loader, n *yaml.Node, lineOffset int, objects *
 	} else {
 		l.first[ref] = source
 	}
-	// What does not decode is not worth checking: the reasons would be wrong.
-	if len(d.misfits) == 0 {
-		check(&c, value)
+	c.unless(d.misfits, func() { check(&c, value) })
+	if app, ok := any(value).(*ManagedApplication); ok && c.failed {
+		c.plaintext(app)
 	}
 	l.out.Findings = append(l.out.Findings, c.findings...)
 	if c.failed {

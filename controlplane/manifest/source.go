@@ -2,7 +2,6 @@ package manifest
 
 import (
 	"slices"
-	"strings"
 
 	"github.com/tollgate-apim/tollgate/controlplane/finding"
 )
@@ -41,6 +40,19 @@ func (s *Source) Finding(rule finding.Rule, severity finding.Severity, path, pro
 	}
 }
 
+// PlaintextKey returns the finding that there is no digest at path. It does not
+// repeat what there is.
+func (s *Source) PlaintextKey(path string) finding.Finding {
+	return s.Finding(finding.PlaintextKey, finding.Error, path,
+		"is not a digest, and probably a key in plain text; it is ignored", "128 hex digits: SHAKE-256 of the key, 64 bytes",
+		"hash it with \"tollgate key hash\", and replace the key: it is no secret any more")
+}
+
+// has reports whether the manifest has the field at path.
+func (s *Source) has(path string) bool {
+	return slices.ContainsFunc(s.fields, func(f field) bool { return f.path == path })
+}
+
 func (s *Source) at(path string) (line, column int) {
 	for {
 		i := slices.IndexFunc(s.fields, func(f field) bool { return f.path == path })
@@ -50,6 +62,6 @@ func (s *Source) at(path string) (line, column int) {
 		if path == "" {
 			return 0, 0
 		}
-		path = path[:max(0, strings.LastIndexAny(path, ".["))]
+		path = around(path)
 	}
 }
