@@ -158,7 +158,11 @@ func grant(t *table.Table, api, subscription string) *Grant {
 }
 
 func limit(limit int64, period, bucket string) string {
-	return strconv.FormatInt(limit, 10) + " in " + period + " for each " + cmp.Or(bucket, table.BucketSubscription)
+	each := cmp.Or(bucket, table.BucketSubscription)
+	if each == table.BucketApplicationAPI {
+		each = "application and API"
+	}
+	return strconv.FormatInt(limit, 10) + " in " + period + " for each " + each
 }
 
 // operations puts a filter into words, with what its sets match: a filter that

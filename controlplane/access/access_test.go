@@ -153,3 +153,17 @@ func TestDifferences(t *testing.T) {
 		t.Errorf("no difference: got %v", got)
 	}
 }
+
+// TestBuckets checks that buckets are told in words.
+func TestBuckets(t *testing.T) {
+	for bucket, want := range map[string]string{
+		"": "5 in 1s for each subscription", table.BucketSubscription: "5 in 1s for each subscription",
+		table.BucketApplication: "5 in 1s for each application", table.BucketApplicationAPI: "5 in 1s for each application and API",
+	} {
+		after := world()
+		after.Plans["apps/standard"] = table.Plan{RateLimit: &table.RateLimit{Limit: 5, Period: "1s", Bucket: bucket}}
+		if got := access.Compare(world(), after)[0].APIs[0].After.RateLimit; got != want {
+			t.Errorf("bucket %q: got %q, want %q", bucket, got, want)
+		}
+	}
+}
