@@ -4,7 +4,7 @@
 //
 // Groups of users have no counterpart among manifests: who their applications are
 // is left to be filled in, and until then nobody has access. What is written never
-// allows more than what it replaces.
+// allows more than Traefik Hub did by what it replaces.
 package migrate
 
 import (
@@ -16,6 +16,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
 
+	"github.com/tollgate-apim/tollgate/controlplane/access"
 	"github.com/tollgate-apim/tollgate/controlplane/compile"
 	"github.com/tollgate-apim/tollgate/controlplane/finding"
 	"github.com/tollgate-apim/tollgate/controlplane/manifest"
@@ -383,17 +384,30 @@ func changes(objects *manifest.Objects, r *Result) []string {
 			after.Subscriptions = append(after.Subscriptions, s)
 		}
 	}
-	was, is := compile.Compile(objects).Table, compile.Compile(&after).Table
 	var out []string
-	for name, app := range is.Applications {
-		for api, now := range app.Grants {
-			if before := was.Applications[name].Grants[api]; before != now && before != "" {
-				out = append(out, fmt.Sprintf("ManagedApplication %s calls API %s by %s, where it was %s", name, api, now, before))
+	for _, app := range access.Compare(compile.Compile(objects).Table, compile.Compile(&after).Table) {
+		for _, c := range app.APIs {
+			if c.Kind == access.Changed && c.Before.Subscription != c.After.Subscription {
+				out = append(out, fmt.Sprintf("ManagedApplication %s calls API %s by %s, where it was %s: %s",
+					app.Application, c.API, c.After.Subscription, c.Before.Subscription, difference(c)))
 			}
 		}
 	}
-	slices.Sort(out)
 	return out
+}
+
+// difference says what another subscription changes.
+func difference(c access.APIChange) string {
+	var parts []string
+	for _, d := range c.Differences() {
+		if d.Field != "subscription" {
+			parts = append(parts, fmt.Sprintf("%s %s → %s", d.Field, d.Before, d.After))
+		}
+	}
+	if len(parts) == 0 {
+		return "it allows the same"
+	}
+	return strings.Join(parts, "; ")
 }
 
 // joined joins names for people to read.

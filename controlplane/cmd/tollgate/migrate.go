@@ -28,8 +28,9 @@ for the App IDs of subscriptions.
 
 What cannot be said in the new kinds becomes a comment that begins with TODO. Above
 all, who the applications of a group are is left to you, and they have no access as
-such until you have named them. Nothing that is written allows a call that was not
-allowed before.
+such until you have named them. Nothing that is written allows a call that Traefik
+Hub did not allow by the old objects. Tollgate gave no access by them, so here access
+may widen: read what changes for whom with "tollgate lint --diff" before you serve it.
 
 It changes no file: it writes to standard output, or to new files below --out.`,
 		Example: `  tollgate migrate manifests
