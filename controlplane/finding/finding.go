@@ -33,7 +33,7 @@ const (
 	Deprecated              Rule = "deprecated"               // a kind or field has a successor
 	Duplicate               Rule = "duplicate"                // an object, App ID, reference, field or key comes again
 	EmptyFilter             Rule = "empty-filter"             // a filter allows no operation
-	File                    Rule = "file"                     // a file cannot be read, or is too large
+	File                    Rule = "file"                     // a file cannot be read, or is too large, or there is none
 	Ignore                  Rule = "ignore"                   // a comment that ignores findings is wrong itself
 	Keyless                 Rule = "keyless"                  // nobody can call as an application
 	OperationSet            Rule = "operation-set"            // a filter names a set that no API has
@@ -49,7 +49,7 @@ const (
 	SharedKey               Rule = "shared-key"               // several applications have one key
 	Syntax                  Rule = "syntax"                   // a document cannot be parsed
 	UnknownField            Rule = "unknown-field"            // a field is misspelt, or of another kind
-	UnknownKind             Rule = "unknown-kind"             // a kind or version of the group is not known
+	UnknownKind             Rule = "unknown-kind"             // a document is no object, or of an unknown kind or version of the group
 	UnreachableSubscription Rule = "unreachable-subscription" // others win all that a subscription asks for
 	WeightTie               Rule = "weight-tie"               // only the name decides between two subscriptions
 	ZeroLimit               Rule = "zero-limit"               // a limit of 0 means something else than it seems

@@ -122,12 +122,12 @@ func TestReadFails(t *testing.T) {
 }
 
 func TestReadLarge(t *testing.T) {
-	top := repository(t, map[string]string{"large.yaml": strings.Repeat("#", manifest.MaxFileBytes+1000), "z.yaml": "small"})
+	top := repository(t, map[string]string{"large.yaml": strings.Repeat("#", manifest.MaxFileBytes+1000), "z.yaml": "# small"})
 	texts, err := gittree.Read(t.Context(), top, "HEAD", []string{"."})
 	if err != nil {
 		t.Fatal(err)
 	}
-	if len(texts) != 2 || len(texts[0].Data) != manifest.MaxFileBytes+1 || string(texts[1].Data) != "small" {
+	if len(texts) != 2 || len(texts[0].Data) != manifest.MaxFileBytes+1 || string(texts[1].Data) != "# small" {
 		t.Errorf("got %d texts", len(texts))
 	}
 	if loaded := manifest.ParseAll(t.Context(), texts); len(loaded.Findings) != 1 {

@@ -24,6 +24,9 @@ func TestKustomize(t *testing.T) {
 	}{
 		{"a base", []string{"base/kustomization.yaml", "resources: [plan.yaml]\nmetadata: {name: x}\n", "base/plan.yaml", plan}, nil, 1},
 		{"what is no YAML for us", []string{"base/kustomization.yml", "\tresources", "base/plan.yaml", plan}, nil, 1},
+		{"a patch", []string{"base/kustomization.yml", "", "base/plan.yaml", plan, "base/patch.yaml", "- op: remove\n"}, nil, 1},
+		{"a patch elsewhere", []string{"base/kustomization.yml", "", "base/plan.yaml", plan, "patch.yaml", "- op: remove\n"},
+			[]string{"patch.yaml: the document is no Kubernetes object, so it is passed over; "}, 1},
 		{"an overlay that adds", []string{
 			"base/kustomization.yaml", "", "base/plan.yaml", plan,
 			"overlays/prod/kustomization.yaml", "resources: [../../base, gold.yaml]\n", "overlays/prod/gold.yaml", strings.ReplaceAll(plan, "free", "gold"),

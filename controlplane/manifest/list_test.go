@@ -26,7 +26,7 @@ func TestLists(t *testing.T) {
 		{"of a kind that nobody knows", "apiVersion: hub.traefik.io/v1alpha1\nkind: APIIList\nitems: [{metadata: {name: a}}]", nil, 1},
 		{"empty", "apiVersion: hub.traefik.io/v1alpha1\nkind: APIPlanList\nitems: []", nil, 0},
 		{"without items", "apiVersion: hub.traefik.io/v1alpha1\nkind: APIPlanList", nil, 0},
-		{"of what is no object", "apiVersion: hub.traefik.io/v1alpha1\nkind: APIList\nitems: [a, [b], null]", nil, 0},
+		{"of what is no object", "apiVersion: hub.traefik.io/v1alpha1\nkind: APIList\nitems: [a, [b], null]", nil, 2},
 		{"in a list", "apiVersion: v1\nkind: List\nitems: [{apiVersion: v1, kind: List, items: [" + fmt.Sprintf(typed, "a") + "]}]", nil, 0},
 		{"in a list of one kind", "apiVersion: hub.traefik.io/v1alpha1\nkind: APIList\nitems: [{apiVersion: v1, kind: List, items: [" + fmt.Sprintf(typed, "a") + "]}]", nil, 0},
 		{"with one bad item", "apiVersion: v1\nkind: List\nitems: [" + fmt.Sprintf(typed, "A") + ", " + fmt.Sprintf(typed, "b") + "]", []string{"API default/b"}, 1},

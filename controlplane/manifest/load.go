@@ -415,6 +415,12 @@ func (l *loader) document(n *yaml.Node, lineOffset int) {
 	case apiVersion+kind == "" && strings.HasPrefix(text(member(n, "key")), key.Prefix):
 		l.report(member(n, "key"), lineOffset, finding.PlaintextKey, finding.Error, finding.Object{}, "is a key in plain text, as \"tollgate key new\" prints it",
 			"", "keep only the documents below it, and replace the key if others have seen the file")
+	case n.Kind != yaml.MappingNode || member(n, "apiVersion") == nil && member(n, "kind") == nil && member(n, "metadata") == nil:
+		// Patches and the like stand beside a kustomization.
+		if !l.kustomized[filepath.Dir(l.name)] {
+			l.report(n, lineOffset, finding.UnknownKind, finding.Warning, finding.Object{}, "the document is no Kubernetes object, so it is passed over",
+				"a mapping with apiVersion, kind and metadata", "")
+		}
 	case apiVersion == "" || kind == "":
 		// Only what looks like an object that lacks something is worth a word.
 		if apiVersion+kind != "" && member(n, "metadata") != nil {

@@ -78,10 +78,14 @@ func runLint(cmd *cobra.Command, o lintOptions) error {
 	if err != nil {
 		return err
 	}
+	loaded := manifest.Load(ctx, tree.Files)
 	if len(tree.Files) == 0 {
-		fmt.Fprintf(cmd.ErrOrStderr(), "tollgate: warning: there are no manifests under %s\n", strings.Join(o.paths, ", "))
+		for _, path := range o.paths {
+			loaded.Findings = append(loaded.Findings, finding.Finding{Rule: finding.File, Severity: finding.Warning, File: path,
+				Problem: "there are no manifests in it", Allowed: "*.yaml, *.yml and *.json"})
+		}
 	}
-	checked := lint.Check(manifest.Load(ctx, tree.Files), disabled)
+	checked := lint.Check(loaded, disabled)
 	out := &report.Report{Findings: checked.Findings, Ignored: checked.Ignored}
 	if o.base {
 		if err := o.since(ctx, out, checked, disabled); err != nil {
