@@ -26,6 +26,8 @@ func FuzzParse(f *testing.F) {
 		}
 	}
 	f.Add([]byte("# tollgate:x\n---\na: 'b\n# tollgate:y' # tollgate:z\nc: |\n  # tollgate:u\n"), false)
+	f.Add([]byte("apiVersion: hub.traefik.io/v1alpha1\nkind: API\nmetadata: {name: 2024-01-01}\n"), false)
+	f.Add([]byte("apiVersion: hub.traefik.io/v1alpha1\nkind: API\nmetadata: {<<: {name: two, namespace: apps}}\n"), false)
 	f.Fuzz(func(t *testing.T, data []byte, isJSON bool) {
 		name := "f.yaml"
 		if isJSON {
@@ -39,6 +41,13 @@ func FuzzParse(f *testing.F) {
 			if found.Line < 0 || found.Line > lines || found.Problem == "" || found.File != name {
 				t.Errorf("of %d lines: %v", lines, found)
 			}
+		}
+		named := map[string]bool{}
+		for _, object := range names(loaded.Objects) {
+			if named[object] || strings.HasSuffix(object, "/") {
+				t.Errorf("two objects have one name, or one has none: %s", object)
+			}
+			named[object] = true
 		}
 		for _, c := range loaded.Comments {
 			if c.Line < 1 || c.Column < 1 || c.From < 1 || c.To > lines || c.From > c.To+1 {

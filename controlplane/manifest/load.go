@@ -538,6 +538,9 @@ func take[T any, P object[T]](l *loader, n *yaml.Node, lineOffset int, objects *
 	d.note(n)
 	d.value(n, reflect.ValueOf(value).Elem())
 
+	// An object is named by what was decoded: YAML has more ways to write a name
+	// than as a string in the mapping itself.
+	ref.Name, ref.Namespace = value.GetName(), cmp.Or(value.GetNamespace(), defaultNamespace)
 	value.SetNamespace(ref.Namespace)
 	source := value.source()
 	*source = Source{file: l.name, object: ref, fields: slices.Clone(d.fields)}
@@ -570,6 +573,8 @@ func take[T any, P object[T]](l *loader, n *yaml.Node, lineOffset int, objects *
 		c.plaintext(app)
 	}
 	l.out.Findings = append(l.out.Findings, c.findings...)
+	// What comes next tells objects apart by their names.
+	c.failed = c.failed || ref.Name == ""
 	if c.failed {
 		if l.first[ref] == source {
 			l.out.Objects.LeftOut[ref] = true
