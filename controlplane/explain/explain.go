@@ -10,6 +10,7 @@ package explain
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"net/http"
 	"net/url"
 	"regexp"
@@ -177,6 +178,7 @@ func Explain(w World, q Question) (*Explanation, error) {
 		x.Table = &alone
 	} else {
 		if q.Key == "" || len(q.Key) > MaxKeyBytes {
+			x.noteUnknownAPI()
 			x.noKey(q.Key)
 			return x.out, nil
 		}
@@ -292,16 +294,22 @@ func (x *explainer) notes() {
 		x.note("a table has winners only: which other subscriptions were candidates is not known here")
 	}
 	if x.Loaded != nil && len(x.Loaded.Broken) > 0 {
-		x.note("%d files cannot be read whole, so that a running control plane keeps the change out and its table may differ", len(x.Loaded.Broken))
+		x.note("%v, so that a running control plane keeps the change out and its table may differ", x.Loaded.NotWhole())
 	}
-	if _, ok := x.Table.APIs[x.out.API]; !ok {
-		names := make([]string, 0, len(x.Table.APIs))
-		for name := range x.Table.APIs {
-			names = append(names, name)
-		}
-		slices.Sort(names)
-		x.note("there is no API %s; there are: %s", x.out.API, some(names))
+	x.noteUnknownAPI()
+}
+
+// noteUnknownAPI says so if there is no such API.
+func (x *explainer) noteUnknownAPI() {
+	if _, ok := x.Table.APIs[x.out.API]; ok {
+		return
 	}
+	names := slices.Sorted(maps.Keys(x.Table.APIs))
+	if len(names) == 0 {
+		x.note("there is no API %s, nor any other", x.out.API)
+		return
+	}
+	x.note("there is no API %s; there are: %s", x.out.API, some(names))
 }
 
 // decide takes the decision on the caller with the key of a digest, and explains
