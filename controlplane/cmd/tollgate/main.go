@@ -49,7 +49,9 @@ func newCommand() *cobra.Command {
 		// An error is not a reason to read the manual.
 		SilenceUsage:  true,
 		SilenceErrors: true,
+		Version:       version(debug.ReadBuildInfo()),
 	}
+	root.SetVersionTemplate("tollgate {{.Version}}\n")
 	root.AddCommand(newServeCommand(), newLintCommand(), newKeyCommand(), newExplainCommand(), newMigrateCommand(), newVersionCommand())
 	return root
 }
@@ -60,12 +62,31 @@ func newVersionCommand() *cobra.Command {
 		Short: "Print the version",
 		Args:  cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			version := "(unknown)"
-			if info, ok := debug.ReadBuildInfo(); ok {
-				version = info.Main.Version + " " + info.GoVersion
-			}
-			_, err := fmt.Fprintln(cmd.OutOrStdout(), "tollgate", version)
+			_, err := fmt.Fprintln(cmd.OutOrStdout(), "tollgate", cmd.Root().Version)
 			return err
 		},
 	}
+}
+
+// version says what was built: the version of the module, or where there is none
+// the revision that it was built from.
+func version(info *debug.BuildInfo, ok bool) string {
+	if !ok {
+		return "(unknown)"
+	}
+	name := info.Main.Version
+	if name == "" || name == "(devel)" {
+		name = "(devel)"
+		setting := map[string]string{}
+		for _, s := range info.Settings {
+			setting[s.Key] = s.Value
+		}
+		if revision := setting["vcs.revision"]; revision != "" {
+			name = revision
+		}
+		if setting["vcs.modified"] == "true" {
+			name += "+dirty"
+		}
+	}
+	return name + " " + info.GoVersion
 }

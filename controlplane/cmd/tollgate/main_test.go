@@ -5,6 +5,7 @@ import (
 	"flag"
 	"os"
 	"os/exec"
+	"runtime/debug"
 	"strconv"
 	"testing"
 
@@ -40,5 +41,26 @@ func status(ts *testscript.TestScript, neg bool, args []string) {
 	}
 	if args[0] != strconv.Itoa(got) {
 		ts.Fatalf("%v: status %d, want %s", args[1:], got, args[0])
+	}
+}
+
+func TestVersion(t *testing.T) {
+	build := func(version string, settings ...debug.BuildSetting) *debug.BuildInfo {
+		return &debug.BuildInfo{GoVersion: "go1.99", Main: debug.Module{Version: version}, Settings: settings}
+	}
+	revision, modified := debug.BuildSetting{Key: "vcs.revision", Value: "abc123"}, debug.BuildSetting{Key: "vcs.modified", Value: "true"}
+	for _, test := range []struct {
+		info *debug.BuildInfo
+		want string
+	}{
+		{build("v1.2.3", revision), "v1.2.3 go1.99"},
+		{build("(devel)", revision), "abc123 go1.99"},
+		{build("", revision, modified), "abc123+dirty go1.99"},
+		{build("(devel)"), "(devel) go1.99"},
+		{nil, "(unknown)"},
+	} {
+		if got := version(test.info, test.info != nil); got != test.want {
+			t.Errorf("got %q, want %q", got, test.want)
+		}
 	}
 }
