@@ -15,6 +15,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/tollgate-apim/tollgate/controlplane/manifest"
 	"github.com/tollgate-apim/tollgate/controlplane/server"
 	"github.com/tollgate-apim/tollgate/controlplane/watch"
 )
@@ -78,6 +79,10 @@ func serve(ctx context.Context, o serveOptions, stderr io.Writer) error {
 			return fmt.Errorf("reading --tls-cert and --tls-key: %w", err)
 		}
 		certificates = append(certificates, certificate)
+	}
+	// More use than that the address is taken, and nobody connects in vain.
+	if _, err := manifest.List(o.manifests); err != nil {
+		return err
 	}
 	log := newLogger(o.logFormat, stderr)
 	watcher, err := watch.New()
