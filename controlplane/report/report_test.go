@@ -109,6 +109,34 @@ func TestGolden(t *testing.T) {
 	}
 }
 
+// TestLongLine checks that of a long line, such as minified JSON is, nothing is
+// shown, and that its length costs nothing.
+func TestLongLine(t *testing.T) {
+	long := "  - a: " + strings.Repeat(`{"kind":"API"},`, 20_000)
+	r := &report.Report{}
+	for range 500 {
+		r.Findings = append(r.Findings, finding.Finding{Rule: finding.Resource, Severity: finding.Error, File: "a.json", Line: 1, Column: 200_000, Object: object, Field: "kind", Problem: "is API"})
+	}
+	lines := func(string, int) (string, bool) { return long, true }
+	var b strings.Builder
+	allocated := testing.AllocsPerRun(1, func() {
+		b.Reset()
+		if err := report.Write(&b, "text", r, report.Options{Line: lines}); err != nil {
+			t.Fatal(err)
+		}
+	})
+	if got := strings.Count(b.String(), "\n"); got != 501 || allocated > 100_000 {
+		t.Errorf("got %d lines and %.0f allocations, want 501 lines and no work on the line", got, allocated)
+	}
+	long = "kind: API # " + strings.Repeat("x", 300)
+	r.Findings = r.Findings[:1]
+	r.Findings[0].Column = 1
+	b.Reset()
+	if err := report.Write(&b, "text", r, report.Options{Line: lines}); err != nil || !strings.Contains(b.String(), "| kind: API\n") {
+		t.Errorf("a long comment: got %v, %s", err, b.String())
+	}
+}
+
 var (
 	githubLine = regexp.MustCompile(`^::(error|warning) file=[^,:\n]*(,line=\d+,col=-?\d+)?,title=[^,:\n]*::[^\n]*$`)
 	textColour = regexp.MustCompile("\x1b\\[[0-9;]*m")

@@ -71,6 +71,10 @@ func oneLine(s string) string {
 // maxExcerpt is the longest line, in bytes, that is shown.
 const maxExcerpt = 160
 
+// maxLine is the longest line, in bytes, of which an excerpt is tried: it may be
+// long because of a comment, or of what is hidden.
+const maxLine = 4 * maxExcerpt
+
 // excerpt writes the line that a finding is about, and a mark below its place.
 func excerpt(w io.Writer, f finding.Finding, o Options, p painter) {
 	// The line where an object begins says nothing about it.
@@ -78,7 +82,7 @@ func excerpt(w io.Writer, f finding.Finding, o Options, p painter) {
 		return
 	}
 	line, ok := o.Line(f.File, f.Line)
-	if !ok || !utf8.ValidString(line) {
+	if !ok || len(line) > maxLine || !utf8.ValidString(line) {
 		return
 	}
 	runes := []rune(line)
@@ -126,12 +130,12 @@ func hide(line, after string, told map[string]bool) string {
 		line, after = strings.TrimRight(line[:i], " \t"), ""
 	}
 	var b strings.Builder
-	end := 0
+	end, whole := 0, line+after
 	for _, m := range word.FindAllStringIndex(line, -1) {
 		w := line[m[0]:m[1]]
 		b.WriteString(line[end:m[0]])
 		end = m[1]
-		rest := strings.TrimLeft((line + after)[m[1]:], `"'`)
+		rest := strings.TrimLeft(whole[m[1]:], `"'`)
 		if told[w] || strings.HasPrefix(rest, ":") && fieldName.MatchString(w) {
 			b.WriteString(w)
 		} else if s := b.String(); !strings.HasSuffix(strings.TrimRight(s, " "), "…") {
