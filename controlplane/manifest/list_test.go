@@ -49,9 +49,9 @@ func TestLists(t *testing.T) {
 
 func TestNotWhole(t *testing.T) {
 	for n, want := range []string{"", "1 file cannot be read whole", "2 files cannot be read whole"} {
-		l := &manifest.Loaded{Broken: map[string]int{}}
+		l := &manifest.Loaded{Broken: map[string][]string{}}
 		for i := range n {
-			l.Broken[string(rune('a'+i))] = 7
+			l.Broken[string(rune('a'+i))] = []string{manifest.WholeFile}
 		}
 		got := ""
 		if err := l.NotWhole(); err != nil {

@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"cmp"
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -57,12 +59,16 @@ type Objects struct {
 type Loaded struct {
 	Objects  *Objects
 	Findings []finding.Finding
-	// Broken counts, by file, what could not be read or parsed, so that nobody
-	// can tell which objects are missing.
-	Broken map[string]int
+	// Broken has, by file, what could not be read or parsed, so that nobody can
+	// tell which objects are missing: each document by a hash of its text, the
+	// file as WholeFile.
+	Broken map[string][]string
 	// Comments are those for Tollgate, of documents that could be parsed.
 	Comments []Comment
 }
+
+// WholeFile stands in Loaded.Broken for a file of which nothing could be read.
+const WholeFile = ""
 
 // NotWhole says how many files are broken, as an error. It is nil if none is.
 func (l *Loaded) NotWhole() error {
@@ -114,7 +120,7 @@ func ParseAll(ctx context.Context, texts []Text) *Loaded {
 		if ctx.Err() != nil {
 			break
 		}
-		l.name = t.Name
+		l.name, l.text = t.Name, nil
 		l.data(t.Data)
 	}
 	return l.loaded()
@@ -122,6 +128,7 @@ func ParseAll(ctx context.Context, texts []Text) *Loaded {
 
 type loader struct {
 	name   string // of the file being read
+	text   []byte // of the chunk being read; nil before the first
 	out    Loaded
 	first  map[finding.Object]*Source
 	shared *sharedPaths
@@ -132,7 +139,7 @@ type loader struct {
 
 func newLoader() *loader {
 	return &loader{
-		out:    Loaded{Objects: &Objects{LeftOut: map[finding.Object]bool{}}, Broken: map[string]int{}},
+		out:    Loaded{Objects: &Objects{LeftOut: map[finding.Object]bool{}}, Broken: map[string][]string{}},
 		first:  map[finding.Object]*Source{},
 		shared: newSharedPaths(),
 
@@ -178,7 +185,12 @@ func sortByName[T metav1.Object](objects []T) {
 }
 
 func (l *loader) broken(rule finding.Rule, line int, problem, allowed, fix string) {
-	l.out.Broken[l.name]++
+	identity := WholeFile
+	if l.text != nil {
+		sum := sha256.Sum256(bytes.TrimSpace(bytes.TrimPrefix(l.text, []byte("---"))))
+		identity = hex.EncodeToString(sum[:])
+	}
+	l.out.Broken[l.name] = append(l.out.Broken[l.name], identity)
 	column := 0
 	if line > 0 {
 		column = 1
@@ -190,7 +202,7 @@ func (l *loader) broken(rule finding.Rule, line int, problem, allowed, fix strin
 }
 
 func (l *loader) file(path string) {
-	l.name = path
+	l.name, l.text = path, nil
 	f, err := os.Open(path)
 	if err != nil {
 		l.broken(finding.File, 0, "cannot be read: "+reason(err), "", "")
@@ -245,6 +257,7 @@ func (l *loader) data(data []byte) {
 // json reads data as the YAML that JSON nearly is.
 func (l *loader) json(data []byte) {
 	data = bytes.TrimPrefix(data, []byte("\ufeff"))
+	l.text = data
 	var whole json.RawMessage
 	var syntax *json.SyntaxError
 	if err := json.Unmarshal(data, &whole); errors.As(err, &syntax) {
@@ -341,6 +354,7 @@ func isPreamble(text []byte) bool {
 
 // chunk takes in the documents of a chunk, above which is a preamble.
 func (l *loader) chunk(preamble, c chunk) {
+	l.text = c.text
 	decode := yaml.NewDecoder(bytes.NewReader(c.text))
 	var documents []*yaml.Node
 	for {

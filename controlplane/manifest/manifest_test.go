@@ -57,7 +57,7 @@ func describe(name string, data []byte) string {
 	for _, f := range l.Findings {
 		fmt.Fprintln(&b, f)
 	}
-	fmt.Fprintf(&b, "broken: %d\n", l.Broken[name])
+	fmt.Fprintf(&b, "broken: %d\n", len(l.Broken[name]))
 	for _, object := range names(l.Objects) {
 		fmt.Fprintf(&b, "kept: %s\n", object)
 	}

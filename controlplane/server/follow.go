@@ -4,6 +4,7 @@ import (
 	"context"
 	"log/slog"
 	"reflect"
+	"slices"
 	"strings"
 	"time"
 
@@ -47,7 +48,7 @@ type Follower struct {
 	lost     bool                     // they could not be listed the last time
 	keptOut  bool                     // the last change is kept out
 	empty    bool                     // that there are none has been logged
-	accepted map[string]int           // what was broken in the table in force
+	accepted map[string][]string      // what was broken in the table in force
 	told     map[finding.Finding]bool // what has been logged and still stands
 	failure  string                   // the last error that was logged
 }
@@ -146,11 +147,21 @@ func (f *Follower) reload(ctx context.Context) error {
 	return nil
 }
 
-// breaks reports whether there is more broken than was accepted.
-func breaks(broken, accepted map[string]int) bool {
-	for file, n := range broken {
-		if n > accepted[file] {
-			return true
+// breaks reports whether anything is broken that was not accepted. How much is
+// no measure: mending one document and breaking another in one edit may lose the
+// other.
+func breaks(broken, accepted map[string][]string) bool {
+	for file, documents := range broken {
+		if slices.Contains(accepted[file], manifest.WholeFile) {
+			continue // nothing of it is in force
+		}
+		left := slices.Clone(accepted[file])
+		for _, document := range documents {
+			i := slices.Index(left, document)
+			if i < 0 {
+				return true
+			}
+			left = slices.Delete(left, i, i+1)
 		}
 	}
 	return false

@@ -357,6 +357,45 @@ func TestFollowStartsBroken(t *testing.T) {
 	})
 }
 
+// TestFollowKeepsOutAnotherBreak starts with a broken document and breaks
+// something else of its file, so that there is as much broken as before.
+func TestFollowKeepsOutAnotherBreak(t *testing.T) {
+	const broken = "---\nkind: [}\n"
+	for name, text := range map[string]string{
+		"the file":                  "\xff",
+		"another document":          planNamed("b") + "---\napiVersion: [}\n",
+		"another and a new one":     broken + "---\nmetadata: {\n---\n" + planNamed("b"),
+		"the same document, copied": broken + broken,
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				f := follow(t, map[string]string{"a.yaml": planNamed("a") + broken})
+				f.expect("a")
+				f.write("a.yaml", text)
+				f.tell(time.Second)
+				f.expect("a")
+				if got := body(t, get(f.server, "GET", "/healthz")); !strings.Contains(got, `"keptOut":true`) {
+					t.Errorf("health is %s, want keptOut", got)
+				}
+				f.write("a.yaml", "# moved\n\n"+broken+"---\n"+planNamed("c"))
+				f.tell(time.Second)
+				f.expect("c")
+			})
+		})
+	}
+}
+
+// TestFollowTakesWhatWasUnreadable starts with a file that cannot be read, of
+// which nothing is in force, and mends a part of it.
+func TestFollowTakesWhatWasUnreadable(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := follow(t, map[string]string{"a.yaml": "\xff"})
+		f.write("a.yaml", planNamed("a")+"---\nkind: [}\n")
+		f.tell(time.Second)
+		f.expect("a")
+	})
+}
+
 // TestFollowLeavesOutObjects checks that one bad object is no broken change, and
 // that a finding is logged once.
 func TestFollowLeavesOutObjects(t *testing.T) {
