@@ -58,6 +58,10 @@ func (c *checker) warn(rule finding.Rule, path, problem, allowed, fix string) {
 // same field, one inside or around it, or one that is missing where another is
 // not known.
 func (c *checker) unless(misfits []misfit, check func()) {
+	// What has so many is no object that somebody is writing.
+	if len(misfits) > maxItems {
+		return
+	}
 	before := len(c.findings)
 	check()
 	if len(misfits) == 0 {
@@ -332,7 +336,7 @@ func (c *checker) managedApplication(a *ManagedApplication) {
 // plaintext reports the keys of an application that is left out: whoever mends
 // what it is left out for should not have to come back.
 func (c *checker) plaintext(a *ManagedApplication) {
-	for i, k := range a.Spec.APIKeys {
+	for i, k := range a.Spec.APIKeys[:min(len(a.Spec.APIKeys), maxItems)] {
 		at := fmt.Sprintf("spec.apiKeys[%d].value", i)
 		told := slices.ContainsFunc(c.findings, func(f finding.Finding) bool { return f.Field == at })
 		if _, err := key.ParseDigest(k.Value); err != nil && k.Value != "" && !told {
