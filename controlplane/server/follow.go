@@ -34,6 +34,10 @@ const (
 // a whole until it is mended, because nobody can tell what is missing. What was
 // so already when the follower started is left out instead, and does not keep
 // later changes out.
+//
+// An object that an edit spoils is left out, unless others may then be admitted
+// to more than before: of such an object the last good version stays in force
+// until it is mended or taken away.
 type Follower struct {
 	// Paths are folders and files of manifests.
 	Paths []string
@@ -49,6 +53,7 @@ type Follower struct {
 	keptOut  bool                     // the last change is kept out
 	empty    bool                     // that there are none has been logged
 	accepted map[string][]string      // what was broken in the table in force
+	good     *manifest.Objects        // what the table in force is made of
 	told     map[finding.Finding]bool // what has been logged and still stands
 	failure  string                   // the last error that was logged
 }
@@ -124,6 +129,9 @@ func (f *Follower) reload(ctx context.Context) error {
 		f.keepOut(loaded.Findings, loaded.NotWhole())
 		return nil
 	}
+	if f.good != nil {
+		loaded.Findings = loaded.Objects.Restore(f.good, loaded.Findings)
+	}
 	result := compile.Compile(loaded.Objects)
 	findings := finding.Sort(append(loaded.Findings, result.Findings...))
 	f.logFindings(findings)
@@ -132,6 +140,7 @@ func (f *Follower) reload(ctx context.Context) error {
 		return err
 	}
 	mended := f.keptOut
+	f.good = loaded.Objects.Restorable()
 	f.accepted, f.failure, f.keptOut = loaded.Broken, "", false
 	errors, warnings := finding.Count(findings)
 	level, message := slog.LevelInfo, "table served"

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -419,6 +420,72 @@ func TestFollowLeavesOutObjects(t *testing.T) {
 			t.Errorf("logged again: %s", f.log)
 		}
 	})
+}
+
+// TestFollowEditsNeverWiden spoils objects that restrict others: their last good
+// version stays in force.
+func TestFollowEditsNeverWiden(t *testing.T) {
+	const header = "---\napiVersion: hub.traefik.io/v1alpha1\n"
+	digest := strings.Repeat("ab", 64)
+	files := map[string]string{
+		"plan.yaml":   planNamed("narrow") + "---\n" + planNamed("wide"),
+		"api.yaml":    header + "kind: API\nmetadata: {name: api}\nspec: {openApiSpec: {operationSets: [{name: read, matchers: [{path: /}]}]}}\n",
+		"bundle.yaml": header + "kind: APIBundle\nmetadata: {name: bundle}\nspec: {apis: [{name: api}]}\n",
+		"app.yaml":    header + "kind: ManagedApplication\nmetadata: {name: app}\nspec: {appId: a, owner: o, apiKeys: [{secretName: secret}]}\n",
+		"secret.yaml": "apiVersion: v1\nkind: Secret\nmetadata: {name: secret}\ntype: Opaque\nstringData: {key: " + digest + "}\n",
+		"shared.yaml": header + "kind: ManagedApplication\nmetadata: {name: shared}\nspec: {appId: b, owner: o, apiKeys: [{value: " + digest + "}]}\n",
+		"narrow.yaml": header + "kind: ManagedSubscription\nmetadata: {name: narrow}\n" +
+			"spec: {apiPlan: {name: narrow}, managedApplications: [{name: app}], apiBundles: [{name: bundle}], operationFilter: {include: [read]}, weight: 2}\n",
+		"wide.yaml": header + "kind: ManagedSubscription\nmetadata: {name: wide}\n" +
+			"spec: {apiPlan: {name: wide}, managedApplications: [{name: app}, {name: shared}], apis: [{name: api}]}\n",
+	}
+	served := func(f *followed) table.Table {
+		f.t.Helper()
+		tbl, err := table.Decode([]byte(body(f.t, get(f.server, "GET", table.Path))))
+		if err != nil {
+			f.t.Fatal(err)
+		}
+		return table.Table{Applications: tbl.Applications, Keys: tbl.Keys, Subscriptions: tbl.Subscriptions}
+	}
+	for _, name := range []string{"bundle", "app", "secret", "shared", "narrow", "wide"} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				f := follow(t, files)
+				want := served(f)
+				f.log.Reset()
+				f.write(name+".yaml", files[name+".yaml"]+"spelt: wrong\n")
+				f.write("new.yaml", planNamed("new")) // takes effect
+				for range 2 {
+					f.tell(time.Second)
+					if got := served(f); !reflect.DeepEqual(got, want) {
+						t.Errorf("serves %+v, want %+v", got, want)
+					}
+					f.expect("narrow new wide")
+					f.write("newer.yaml", "")
+				}
+				if got := strings.Count(f.log.String(), `problem="is not a known field; the last good version of the object stays in force"`); got != 1 {
+					t.Errorf("told %d times, want once: %s", got, f.log)
+				}
+				if err := os.Remove(filepath.Join(f.dir, name+".yaml")); err != nil {
+					t.Fatal(err)
+				}
+				f.tell(time.Second)
+				if got := served(f); reflect.DeepEqual(got, want) {
+					t.Error("what was taken away is still served")
+				}
+				f.write(name+".yaml", files[name+".yaml"]+"spelt: wrong\n")
+				f.tell(time.Second)
+				if got := served(f); reflect.DeepEqual(got, want) {
+					t.Error("what was taken away came back with an error, and is served")
+				}
+				f.write(name+".yaml", files[name+".yaml"])
+				f.tell(time.Second)
+				if got := served(f); !reflect.DeepEqual(got, want) {
+					t.Errorf("mended, serves %+v, want %+v", got, want)
+				}
+			})
+		})
+	}
 }
 
 func TestFollowNeedsManifests(t *testing.T) {
