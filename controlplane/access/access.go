@@ -26,14 +26,19 @@ const (
 	Replaced  Kind = "replaced"  // a key, by another of the same title
 	Suspended Kind = "suspended" // a key that was in force
 	Resumed   Kind = "resumed"   // a key that was suspended
+
+	Admitted Kind = "admitted" // a shared key, to an API
+	Refused  Kind = "refused"  // a shared key, at an API
 )
 
 // Change is what becomes of an application. There is one only where something
 // does.
 type Change struct {
-	Application string      `json:"application"` // namespace/name
-	APIs        []APIChange `json:"apis,omitempty"`
-	Keys        []KeyChange `json:"keys,omitempty"`
+	Application string       `json:"application"`      // namespace/name
+	Fields      []Difference `json:"fields,omitempty"` // of the application itself
+	APIs        []APIChange  `json:"apis,omitempty"`
+	Keys        []KeyChange  `json:"keys,omitempty"`
+	Shared      []SharedKey  `json:"shared,omitempty"`
 }
 
 // APIChange is what becomes of an application's access to an API.
@@ -42,6 +47,8 @@ type APIChange struct {
 	API    string `json:"api"`              // namespace/name
 	Before *Grant `json:"before,omitempty"` // nil where the API is gained
 	After  *Grant `json:"after,omitempty"`  // nil where the API is lost
+	// Wider says that a change may allow something that was refused.
+	Wider bool `json:"wider,omitempty"`
 }
 
 // Grant is what an application may do with an API, in words. Two grants that
@@ -54,9 +61,11 @@ type Grant struct {
 	Quota        string `json:"quota"`
 }
 
-// Difference is a field in which two grants differ.
+// Difference is a field in which two grants or applications differ.
 type Difference struct {
-	Field, Before, After string
+	Field  string `json:"field"`
+	Before string `json:"before"`
+	After  string `json:"after"`
 }
 
 // Differences returns in which fields the two grants of a change differ.
@@ -101,15 +110,35 @@ func Compare(before, after *table.Table) []Change {
 	for name := range after.Applications {
 		names[name] = true
 	}
-	keysBefore, keysAfter := keysOf(before), keysOf(after)
+	keysBefore, keysAfter, shared := keysOf(before), keysOf(after), sharedKeys(before, after)
 	var changes []Change
 	for _, name := range slices.Sorted(maps.Keys(names)) {
-		c := Change{Application: name, APIs: apis(before, after, name), Keys: keys(keysBefore[name], keysAfter[name])}
-		if len(c.APIs)+len(c.Keys) > 0 {
+		c := Change{
+			Application: name, Fields: fields(before, after, name), APIs: apis(before, after, name),
+			Keys: keys(keysBefore[name], keysAfter[name]), Shared: shared[name],
+		}
+		if len(c.Fields)+len(c.APIs)+len(c.Keys)+len(c.Shared) > 0 {
 			changes = append(changes, c)
 		}
 	}
 	return changes
+}
+
+// fields compares what an application that stays says of itself.
+func fields(before, after *table.Table, name string) []Difference {
+	had, stood := before.Applications[name]
+	has, stands := after.Applications[name]
+	if !stood || !stands {
+		return nil
+	}
+	var out []Difference
+	if had.AppID != has.AppID {
+		out = append(out, Difference{"appId", had.AppID, has.AppID})
+	}
+	if had.Owner != has.Owner {
+		out = append(out, Difference{"owner", had.Owner, has.Owner})
+	}
+	return out
 }
 
 func apis(before, after *table.Table, application string) []APIChange {
@@ -131,6 +160,8 @@ func apis(before, after *table.Table, application string) []APIChange {
 			c.Kind = Lost
 		case *c.Before == *c.After:
 			continue
+		default:
+			c.Wider = wider(before, after, api, had[api], has[api])
 		}
 		changes = append(changes, c)
 	}
@@ -180,9 +211,9 @@ func operations(api table.API, f *table.OperationFilter) string {
 		}
 		var alternatives []string
 		for _, m := range matchers {
-			alternatives = append(alternatives, matcher(m))
+			alternatives = append(alternatives, matcherWords(m))
 		}
-		sets = append(sets, name+" ("+strings.Join(alternatives, ", ")+")")
+		sets = append(sets, plain(name)+" ("+strings.Join(alternatives, ", ")+")")
 	}
 	if len(sets) == 0 {
 		return "none"
@@ -190,20 +221,35 @@ func operations(api table.API, f *table.OperationFilter) string {
 	return strings.Join(sets, ", ")
 }
 
-func matcher(m table.Matcher) string {
+// matcherWords puts a matcher into words. No two that match differently have the
+// same.
+func matcherWords(m table.Matcher) string {
 	methods := "any method"
 	if len(m.Methods) > 0 {
-		methods = strings.Join(slices.Compact(slices.Sorted(slices.Values(m.Methods))), "|")
+		var names []string
+		for _, name := range m.Methods {
+			names = append(names, plain(strings.ToUpper(name)))
+		}
+		slices.Sort(names)
+		methods = strings.Join(slices.Compact(names), "|")
 	}
 	switch {
 	case m.Path != "":
-		return methods + " " + m.Path
+		return methods + " " + plain(m.Path)
 	case m.PathPrefix != "":
-		return methods + " " + strings.TrimSuffix(m.PathPrefix, "/") + "/…"
+		return methods + " " + plain(strings.TrimSuffix(m.PathPrefix, "/")) + "/…"
 	case m.PathRegex != "":
-		return methods + " ~ " + m.PathRegex
+		return methods + " ~ " + plain(m.PathRegex)
 	}
 	return methods
+}
+
+// plain puts text in quotes that could be taken for the words around it.
+func plain(s string) string {
+	if strings.ContainsAny(s, " \t\r\n,\"…") {
+		return strconv.Quote(s)
+	}
+	return s
 }
 
 // heldKey is a key of an application.

@@ -2,8 +2,10 @@ package report
 
 import (
 	"bufio"
+	"cmp"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 
 	"github.com/tollgate-apim/tollgate/controlplane/access"
@@ -62,21 +64,46 @@ func accessMarkdown(w io.Writer, c *Change) {
 		return
 	}
 	fmt.Fprint(w, "**Access:**\n\n| application | | API or key | before | after |\n| --- | --- | --- | --- | --- |\n")
-	var rows []string
+	rows := accessRows(c)
+	if len(rows) > maxRows {
+		// What allows more is not to be among what is left out.
+		slices.SortStableFunc(rows, func(a, b accessRow) int { return cmp.Compare(a.rank, b.rank) })
+	}
+	for _, r := range rows[:min(len(rows), maxRows)] {
+		fmt.Fprint(w, r.text)
+	}
+	rest(w, len(rows))
+}
+
+// accessRow is a row of the table. Those that allow more have a lower rank.
+type accessRow struct {
+	rank int
+	text string
+}
+
+func accessRows(c *Change) []accessRow {
+	var rows []accessRow
 	for _, change := range c.Access {
-		row := func(kind access.Kind, what, before, after string) {
-			rows = append(rows, fmt.Sprintf("| %s | %s | %s | %s | %s |\n", code(change.Application), kind, what, before, after))
+		row := func(rank int, kind access.Kind, what, before, after string) {
+			rows = append(rows, accessRow{rank, fmt.Sprintf("| %s | %s | %s | %s | %s |\n", code(change.Application), kind, what, before, after)})
 		}
+		differences := func(rank int, what string, all []access.Difference) {
+			for _, d := range all {
+				before, after := differing(d.Before, d.After)
+				row(rank, access.Changed, what, d.Field+" "+code(before), d.Field+" "+code(after))
+			}
+		}
+		differences(kindRank[access.Changed], "", change.Fields)
 		for _, a := range change.APIs {
-			switch a.Kind {
-			case access.Gained:
-				row(a.Kind, code(a.API), "", grantMarkdown(a.After))
-			case access.Lost:
-				row(a.Kind, code(a.API), grantMarkdown(a.Before), "")
+			switch {
+			case a.Kind == access.Gained:
+				row(0, a.Kind, code(a.API), "", grantMarkdown(a.After))
+			case a.Kind == access.Lost:
+				row(kindRank[a.Kind], a.Kind, code(a.API), grantMarkdown(a.Before), "")
+			case a.Wider:
+				differences(0, code(a.API), a.Differences())
 			default:
-				for _, d := range a.Differences() {
-					row(a.Kind, code(a.API), d.Field+" "+code(d.Before), d.Field+" "+code(d.After))
-				}
+				differences(kindRank[access.Changed], code(a.API), a.Differences())
 			}
 		}
 		for _, k := range change.Keys {
@@ -84,13 +111,60 @@ func accessMarkdown(w io.Writer, c *Change) {
 			if k.Kind == access.Changed {
 				before = "title " + code(k.Before)
 			}
-			row(k.Kind, prose(keyName(k)), before, "")
+			row(kindRank[k.Kind], k.Kind, prose(keyName(k)), before, "")
+		}
+		for _, k := range change.Shared {
+			what := prose(sharedName(k)) + ", shared, at " + code(k.API)
+			switch k.Kind {
+			case access.Admitted:
+				row(0, k.Kind, what, "", reachMarkdown(k.After))
+			case access.Refused:
+				row(kindRank[k.Kind], k.Kind, what, reachMarkdown(k.Before), "")
+			default:
+				differences(0, what, k.Differences())
+			}
 		}
 	}
-	for _, r := range rows[:min(len(rows), maxRows)] {
-		fmt.Fprint(w, r)
+	return rows
+}
+
+// kindRank is 0 for what allows more.
+var kindRank = map[access.Kind]int{access.Changed: 1, access.Replaced: 1, access.Lost: 2, access.Removed: 2, access.Suspended: 2, access.Refused: 2}
+
+// context is how much is shown of what is the same on both sides of a
+// difference, in characters.
+const context = 20
+
+// differing takes off what two long texts begin and end with, so that they do
+// not look the same when they are cut.
+func differing(before, after string) (string, string) {
+	b, a := []rune(before), []rune(after)
+	if max(len(b), len(a)) <= maxCode {
+		return before, after
 	}
-	rest(w, len(rows))
+	start, end := 0, 0
+	for start < min(len(b), len(a)) && b[start] == a[start] {
+		start++
+	}
+	for end < min(len(b), len(a))-start && b[len(b)-1-end] == a[len(a)-1-end] {
+		end++
+	}
+	window := func(r []rune) string {
+		first, last := start-context, len(r)-end+context
+		out := ""
+		if first > 0 {
+			out, r, last = "…", r[first:], last-first
+		}
+		if last < len(r) {
+			return out + string(r[:last]) + "…"
+		}
+		return out + string(r)
+	}
+	return window(b), window(a)
+}
+
+func reachMarkdown(r *access.Reach) string {
+	return fmt.Sprintf("operations %s, accounted to %s", code(r.Operations), code(r.Application))
 }
 
 func grantMarkdown(g *access.Grant) string {

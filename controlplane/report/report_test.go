@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"encoding/xml"
 	"flag"
+	"fmt"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -40,6 +41,7 @@ func examples() map[string]*report.Report {
 	changes := []access.Change{
 		{
 			Application: "apps/mobile",
+			Fields:      []access.Difference{{Field: "appId", Before: "a|b", After: "mobile"}, {Field: "owner", After: "jane"}},
 			APIs: []access.APIChange{
 				{Kind: access.Gained, API: "apps/tides", After: &after},
 				{Kind: access.Lost, API: "apps/storms", Before: before},
@@ -52,6 +54,11 @@ func examples() map[string]*report.Report {
 				{Kind: access.Replaced, Title: "phone", Suspended: true},
 				{Kind: access.Resumed, Title: "tablet"},
 				{Kind: access.Suspended, Title: "web", Suspended: true},
+			},
+			Shared: []access.SharedKey{
+				{Kind: access.Admitted, Title: "a", API: "apps/tides", After: &access.Reach{Application: "apps/mobile", Operations: "all"}},
+				{Kind: access.Changed, API: "apps/weather", Before: &access.Reach{Application: "apps/web", Operations: "read (GET)"}, After: &access.Reach{Application: "apps/mobile", Operations: "all"}},
+				{Kind: access.Refused, Title: "b", API: "apps/storms", Before: &access.Reach{Application: "apps/mobile", Operations: "all"}},
 			},
 		},
 		{Application: "apps/web", APIs: []access.APIChange{{Kind: access.Lost, API: "apps/weather", Before: before}}},
@@ -106,6 +113,34 @@ func TestGolden(t *testing.T) {
 	}
 	if err := report.Write(&strings.Builder{}, "xml", &report.Report{}, report.Options{}); err == nil {
 		t.Error("an unknown format: got no error")
+	}
+}
+
+// TestMarkdownCut checks that of what is cut the difference is shown, and of rows
+// those that allow more.
+func TestMarkdownCut(t *testing.T) {
+	sets := "read (" + strings.Repeat("GET /weather, ", 30)
+	before := &access.Grant{Operations: sets + "GET /a" + strings.Repeat(", GET /z", 30) + ")"}
+	after := &access.Grant{Operations: sets + "any method" + strings.Repeat(", GET /z", 30) + ")"}
+	var changes []access.Change
+	for i := range 60 {
+		changes = append(changes, access.Change{Application: fmt.Sprint("apps/", i), APIs: []access.APIChange{{Kind: access.Lost, API: "apps/weather", Before: &access.Grant{}}}})
+	}
+	changes = append(changes, access.Change{Application: "apps/z", APIs: []access.APIChange{
+		{Kind: access.Changed, API: "apps/weather", Before: before, After: after, Wider: true},
+		{Kind: access.Gained, API: "apps/tides", After: after},
+	}})
+	var b strings.Builder
+	if err := report.Write(&b, "markdown", &report.Report{Change: &report.Change{Base: "main", Access: changes}}, report.Options{}); err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{
+		"| operations `…ther, GET /weather, GET /a, GET /z, GET /z, GE…` | operations `…ther, GET /weather, any method, GET /z, GET /z, GE…` |",
+		"| `apps/z` | gained |", "and 12 more",
+	} {
+		if !strings.Contains(b.String(), want) {
+			t.Errorf("lacks %q:\n%s", want, b.String())
+		}
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"regexp"
+	"strconv"
 	"strings"
 	"unicode"
 	"unicode/utf8"
@@ -174,6 +175,9 @@ func accessText(w io.Writer, c *Change, p painter) {
 	fmt.Fprintf(w, "Access since %s:\n", oneLine(c.Base))
 	for _, change := range c.Access {
 		fmt.Fprintf(w, "  %s\n", p.paint("1", oneLine(change.Application)))
+		for _, d := range change.Fields {
+			fmt.Fprintf(w, "    %s %s: %s → %s\n", p.paint("33", "~"), d.Field, oneLine(quoted(d.Before)), oneLine(quoted(d.After)))
+		}
 		for _, a := range change.APIs {
 			switch a.Kind {
 			case access.Gained:
@@ -189,6 +193,11 @@ func accessText(w io.Writer, c *Change, p painter) {
 		for _, k := range change.Keys {
 			fmt.Fprintf(w, "    %s %s\n", p.paint(keyColour[k.Kind], keySign[k.Kind]), oneLine(keyWords(k)))
 		}
+		for _, k := range change.Shared {
+			for _, words := range sharedWords(k) {
+				fmt.Fprintf(w, "    %s %s\n", p.paint(keyColour[k.Kind], keySign[k.Kind]), oneLine(words))
+			}
+		}
 	}
 }
 
@@ -197,10 +206,42 @@ func grantText(g *access.Grant) string {
 }
 
 var (
-	keySign = map[access.Kind]string{access.Added: "+", access.Removed: "-", access.Replaced: "~", access.Suspended: "-", access.Resumed: "+", access.Changed: "~"}
+	keySign = map[access.Kind]string{access.Added: "+", access.Removed: "-", access.Replaced: "~", access.Suspended: "-", access.Resumed: "+", access.Changed: "~", access.Admitted: "+", access.Refused: "-"}
 
-	keyColour = map[access.Kind]string{access.Added: "32", access.Removed: "31", access.Replaced: "33", access.Suspended: "31", access.Resumed: "32", access.Changed: "33"}
+	keyColour = map[access.Kind]string{access.Added: "32", access.Removed: "31", access.Replaced: "33", access.Suspended: "31", access.Resumed: "32", access.Changed: "33", access.Admitted: "32", access.Refused: "31"}
 )
+
+// quoted tells nothing from something.
+func quoted(s string) string {
+	if s == "" {
+		return "none"
+	}
+	return strconv.Quote(s)
+}
+
+// sharedWords says what becomes of a key that several applications hold.
+func sharedWords(k access.SharedKey) []string {
+	name := sharedName(k)
+	switch k.Kind {
+	case access.Admitted:
+		return []string{fmt.Sprintf("%s, shared, becomes admitted to %s: %s", name, k.API, reachText(k.After))}
+	case access.Refused:
+		return []string{fmt.Sprintf("%s, shared, becomes refused at %s: %s before", name, k.API, reachText(k.Before))}
+	}
+	var out []string
+	for _, d := range k.Differences() {
+		out = append(out, fmt.Sprintf("%s, shared, at %s: %s: %s → %s", name, k.API, d.Field, d.Before, d.After))
+	}
+	return out
+}
+
+func sharedName(k access.SharedKey) string {
+	return keyName(access.KeyChange{Kind: k.Kind, Title: k.Title})
+}
+
+func reachText(r *access.Reach) string {
+	return fmt.Sprintf("operations %s; accounted to %s", r.Operations, r.Application)
+}
 
 // keyWords says what becomes of a key.
 func keyWords(k access.KeyChange) string {
