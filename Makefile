@@ -78,7 +78,7 @@ fuzz: ## Fuzz each target for FUZZTIME (10s).
 		cd $(CURDIR)/$$module; \
 		for package in $$(go list ./...); do \
 			for target in $$(go test -list '^Fuzz' $$package | grep ^Fuzz || true); do \
-				go test -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) $$package; \
+				go test -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 20x $$package; \
 			done; \
 		done; \
 	done
