@@ -133,7 +133,7 @@ spec: {title: t}
 // TestManyMistakes would take hours if each misfit were compared with each finding.
 func TestManyMistakes(t *testing.T) {
 	const n = 100_000
-	text := object("ManagedApplication", "appId: a\nowner: o\napiKeys:\n"+strings.Repeat("- {valeu: x}\n", n))
+	text := object("ManagedApplication", "appId: a\nowner: o\napiKeys:\n"+strings.Repeat("- {valu: x}\n", n))
 	if got := len(manifest.Parse("f.yaml", []byte(text)).Findings); got != n {
 		t.Errorf("got %d findings, want %d", got, n)
 	}
