@@ -16,6 +16,10 @@ func TestDiff(t *testing.T) {
 	}
 	warning := at("a.yaml", 1, object, "f", "p")
 	warning.Severity = finding.Warning
+	// In a list, what stands at 1 moves to 10; all else reads differently.
+	said := func(_ string, n int) (string, bool) {
+		return map[int]string{1: "- same", 10: "  - same"}[n], n == 1 || n == 10
+	}
 	all := func(f ...finding.Finding) []finding.Finding { return f }
 	for _, test := range []struct {
 		name                         string
@@ -24,7 +28,14 @@ func TestDiff(t *testing.T) {
 		{"nothing", nil, nil, nil, nil},
 		{"the same", all(warning), all(warning), nil, nil},
 		{"moved to another file and line", all(at("a.yaml", 1, object, "f", "p")), all(at("b.yaml", 7, object, "f", "p")), nil, nil},
-		{"moved in a list", all(at("a.yaml", 1, object, "apis[1].name", "p")), all(at("a.yaml", 1, object, "apis[10].name", "p")), nil, nil},
+		{"moved in a list", all(at("a.yaml", 1, object, "apis[1].name", "p")), all(at("a.yaml", 10, object, "apis[10].name", "p")), nil, nil},
+		{"mended, and wrong elsewhere in a list", all(at("a.yaml", 1, object, "apis[1].name", "p")), all(at("a.yaml", 2, object, "apis[2].name", "p")),
+			all(at("a.yaml", 2, object, "apis[2].name", "p")), all(at("a.yaml", 1, object, "apis[1].name", "p"))},
+		{"nothing known of the lines", all(at("a.yaml", 3, object, "apis[1].name", "p")), all(at("a.yaml", 3, object, "apis[2].name", "p")),
+			all(at("a.yaml", 3, object, "apis[2].name", "p")), all(at("a.yaml", 3, object, "apis[1].name", "p"))},
+		{"in place, however it reads", all(at("a.yaml", 1, object, "apis[1].name", "p")), all(at("a.yaml", 2, object, "apis[1].name", "p")), nil, nil},
+		{"one in place and one moved", all(at("a.yaml", 2, object, "apis[1]", "p"), at("a.yaml", 1, object, "apis[2]", "p")),
+			all(at("a.yaml", 2, object, "apis[1]", "p"), at("a.yaml", 10, object, "apis[3]", "p")), nil, nil},
 		{"what it tells of moved", all(at("a.yaml", 9, object, "f", "at a.yaml:12, first on line 3")), all(at("a.yaml", 9, object, "f", "at a.yaml:13, first on line 4")), nil, nil},
 		{"another problem", all(at("a.yaml", 1, object, "f", "is 1")), all(at("a.yaml", 1, object, "f", "is 2")),
 			all(at("a.yaml", 1, object, "f", "is 2")), all(at("a.yaml", 1, object, "f", "is 1"))},
@@ -35,7 +46,7 @@ func TestDiff(t *testing.T) {
 			all(at("b.yaml", 1, finding.Object{}, "", "p")), all(at("a.yaml", 1, finding.Object{}, "", "p"))},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			brought, gone := lint.Diff(test.before, test.after)
+			brought, gone := lint.Diff(test.before, test.after, said, said)
 			if diff := cmp.Diff(test.brought, brought); diff != "" {
 				t.Errorf("brought (-want +got):\n%s", diff)
 			}

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"fmt"
 	"io"
@@ -96,7 +95,7 @@ func runLint(cmd *cobra.Command, o lintOptions) error {
 		return fmt.Errorf("lint: %w", err)
 	}
 	stdout := cmd.OutOrStdout()
-	var lines lineReader
+	lines := lineReader{read: readManifest}
 	if err := report.Write(stdout, o.format, out, report.Options{Colour: isTerminal(stdout), Line: lines.line}); err != nil {
 		return fmt.Errorf("lint: writing: %w", err)
 	}
@@ -131,7 +130,16 @@ func (o lintOptions) since(ctx context.Context, out *report.Report, checked *lin
 	}
 	base := lint.Check(manifest.ParseAll(ctx, texts), disabled)
 	out.Change = &report.Change{Base: o.diff, Access: access.Compare(base.Table, checked.Table)}
-	out.Findings, out.Change.Gone = lint.Diff(base.Findings, checked.Findings)
+	were := lineReader{read: func(file string) []byte {
+		for _, t := range texts {
+			if t.Name == file {
+				return t.Data
+			}
+		}
+		return nil
+	}}
+	are := lineReader{read: readManifest}
+	out.Findings, out.Change.Gone = lint.Diff(base.Findings, checked.Findings, were.line, are.line)
 	return nil
 }
 
@@ -148,21 +156,28 @@ func isTerminal(w io.Writer) bool {
 // lineReader reads lines of files. It keeps the last file, as findings come by
 // file.
 type lineReader struct {
+	read  func(file string) []byte
 	file  string
-	lines [][]byte
+	lines []string
 }
 
 func (r *lineReader) line(file string, n int) (string, bool) {
 	if r.lines == nil || r.file != file {
-		r.file, r.lines = file, [][]byte{}
-		if info, err := os.Stat(file); err == nil && info.Mode().IsRegular() && info.Size() <= manifest.MaxFileBytes {
-			if data, err := os.ReadFile(file); err == nil {
-				r.lines = bytes.Split(data, []byte("\n"))
-			}
-		}
+		// Cut only once, however long the lines are.
+		r.file, r.lines = file, strings.Split(string(r.read(file)), "\n")
 	}
 	if n < 1 || n > len(r.lines) {
 		return "", false
 	}
-	return string(bytes.TrimRight(r.lines[n-1], "\r")), true
+	return strings.TrimRight(r.lines[n-1], "\r"), true
+}
+
+// readManifest returns what a file holds, or nothing if it cannot be read.
+func readManifest(file string) []byte {
+	if info, err := os.Stat(file); err == nil && info.Mode().IsRegular() && info.Size() <= manifest.MaxFileBytes {
+		if data, err := os.ReadFile(file); err == nil {
+			return data
+		}
+	}
+	return nil
 }
