@@ -119,7 +119,7 @@ func TestGolden(t *testing.T) {
 // TestMarkdownCut checks that of what is cut the difference is shown, and of rows
 // those that allow more.
 func TestMarkdownCut(t *testing.T) {
-	sets := "read (" + strings.Repeat("GET /weather, ", 30)
+	sets := "read (" + strings.Repeat("GET /tidings, ", 30)
 	before := &access.Grant{Operations: sets + "GET /a" + strings.Repeat(", GET /z", 30) + ")"}
 	after := &access.Grant{Operations: sets + "any method" + strings.Repeat(", GET /z", 30) + ")"}
 	var changes []access.Change
@@ -135,7 +135,7 @@ func TestMarkdownCut(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, want := range []string{
-		"| operations `…ther, GET /weather, GET /a, GET /z, GET /z, GE…` | operations `…ther, GET /weather, any method, GET /z, GET /z, GE…` |",
+		"| operations `…ings, GET /tidings, GET /a, GET /z, GET /z, GE…` | operations `…ings, GET /tidings, any method, GET /z, GET /z, GE…` |",
 		"| `apps/z` | gained |", "and 12 more",
 	} {
 		if !strings.Contains(b.String(), want) {
