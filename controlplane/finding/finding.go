@@ -2,7 +2,8 @@
 // a reason and a way out, not errors.
 //
 // A finding never contains a key or a whole digest: whoever makes one writes its
-// text from names and positions, not from the values of secrets.
+// text from names and positions, not from the values of secrets, and what stands
+// where a name belongs is masked when findings are sorted and objects are shown.
 package finding
 
 import (
@@ -63,8 +64,9 @@ type Object struct {
 	Name      string `json:"name,omitempty"`
 }
 
-// String returns "Kind namespace/name", or "" for the zero Object.
+// String returns "Kind namespace/name", or "" for the zero Object. It is masked.
 func (o Object) String() string {
+	o = o.masked()
 	switch {
 	case o == Object{}:
 		return ""
@@ -128,9 +130,12 @@ func (f Finding) Message() string {
 	return b.String()
 }
 
-// Sort orders findings by place, then by rule and text, and drops those that
-// say the same twice. It works in place and returns what is left.
+// Sort masks findings, orders them by place, then by rule and text, and drops
+// those that say the same twice. It works in place and returns what is left.
 func Sort(findings []Finding) []Finding {
+	for i, f := range findings {
+		findings[i] = f.masked()
+	}
 	slices.SortFunc(findings, func(a, b Finding) int {
 		return cmp.Or(
 			cmp.Compare(a.File, b.File),

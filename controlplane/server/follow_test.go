@@ -488,6 +488,26 @@ func TestFollowEditsNeverWiden(t *testing.T) {
 	}
 }
 
+// TestFollowLogsNoKeys writes keys and digests where names and fields belong.
+func TestFollowLogsNoKeys(t *testing.T) {
+	const key = "tg_0123456789abcdefghijABCDEFGHIJ0123456"
+	digest := strings.Repeat("0a", 64)
+	synctest.Test(t, func(t *testing.T) {
+		f := follow(t, map[string]string{
+			"a.yaml": planNamed(key),
+			"b.yaml": planNamed("b") + key + ": 1\n",
+			"c.yaml": "apiVersion: hub.traefik.io/v1alpha1\nkind: ManagedSubscription\nmetadata: {name: s}\n" +
+				"spec: {apiPlan: {name: p" + digest + "}, apis: [{name: x." + digest + "}], managedApplications: [{name: " + digest + "}]}\n",
+		})
+		if n := strings.Count(f.log.String(), "msg=finding"); n < 5 {
+			t.Errorf("logged %d findings, want at least 5: %s", n, f.log)
+		}
+		if strings.Contains(f.log.String(), key) || strings.Contains(f.log.String(), digest) {
+			t.Errorf("logged a key or a digest: %s", f.log)
+		}
+	})
+}
+
 func TestFollowNeedsManifests(t *testing.T) {
 	f := &server.Follower{
 		Paths: []string{filepath.Join(t.TempDir(), "gone")}, Watch: func([]string) error { return nil },
