@@ -75,6 +75,20 @@ func (c *checker) unless(misfits []misfit, check func()) {
 	})...)
 }
 
+// most returns the findings, or as many as somebody may read.
+func (c *checker) most() []finding.Finding {
+	if len(c.findings) <= maxItems {
+		return c.findings
+	}
+	rest := c.findings[maxItems:]
+	severity := finding.Warning
+	if errors, _ := finding.Count(rest); errors > 0 {
+		severity = finding.Error
+	}
+	return append(c.findings[:maxItems:maxItems],
+		c.Finding(rest[0].Rule, severity, "", fmt.Sprintf("has more to mend: %d findings are not shown", len(rest)), "", ""))
+}
+
 // inside reports whether path is that of outer, or of something in it.
 func inside(path, outer string) bool {
 	rest, ok := strings.CutPrefix(path, outer)

@@ -15,7 +15,7 @@ import (
 	"github.com/tollgate-apim/tollgate/controlplane/finding"
 )
 
-// Bounds on what one object may make of its aliases.
+// Bounds on what one document may make of its aliases.
 const (
 	maxAliased = 100_000
 	maxDepth   = 200
@@ -27,16 +27,16 @@ var (
 )
 
 // checkSize walks all that n stands for, aliases expanded, and fails when that
-// is more than an object can need. What passes can be walked freely.
-func checkSize(n *yaml.Node) error {
-	aliased := 0
+// is more than a document can need, which has aliased nodes already. What passes
+// can be walked freely. Of what is itself an alias all counts.
+func checkSize(n *yaml.Node, isAlias bool, aliased *int) error {
 	var walk func(n *yaml.Node, depth int, inAlias bool) error
 	walk = func(n *yaml.Node, depth int, inAlias bool) error {
 		if depth > maxDepth {
 			return errDepth
 		}
 		if inAlias {
-			if aliased++; aliased > maxAliased {
+			if *aliased++; *aliased > maxAliased {
 				return errAliases
 			}
 		}
@@ -50,7 +50,7 @@ func checkSize(n *yaml.Node) error {
 		}
 		return nil
 	}
-	return walk(n, 0, false)
+	return walk(n, 0, isAlias)
 }
 
 // deref follows aliases. It is for nodes that checkSize has passed.

@@ -127,12 +127,16 @@ func ParseAll(ctx context.Context, texts []Text) *Loaded {
 }
 
 type loader struct {
-	name   string // of the file being read
-	text   []byte // of the chunk being read; nil before the first
-	out    Loaded
-	first  map[finding.Object]*Source
-	shared *sharedPaths
-	fields []field // room for those of the object being read
+	name string // of the file being read
+	text []byte // of the chunk being read; nil before the first
+	// aliased counts the nodes that the document being read made of aliases;
+	// isAlias says whether the object being read is one.
+	aliased int
+	isAlias bool
+	out     Loaded
+	first   map[finding.Object]*Source
+	shared  *sharedPaths
+	fields  []field // room for those of the object being read
 	// kustomized has the folders with a kustomization.
 	kustomized map[string]bool
 }
@@ -369,6 +373,7 @@ func (l *loader) chunk(preamble, c chunk) {
 		}
 		if doc.Kind == yaml.DocumentNode && len(doc.Content) == 1 {
 			documents = append(documents, doc.Content[0])
+			l.aliased, l.isAlias = 0, false
 			l.document(doc.Content[0], c.lineOffset)
 		}
 	}
@@ -458,7 +463,9 @@ func (l *loader) list(n *yaml.Node, lineOffset int, apiVersion, kind string) {
 	if items == nil || items.Kind != yaml.SequenceNode {
 		return
 	}
+	all := isAlias(n, "items")
 	for _, item := range items.Content {
+		l.isAlias = all || item.Kind == yaml.AliasNode
 		item = deref(item)
 		// A list in a list of one kind is nobody's, nor is a List in a List;
 		// passing them over bounds the depth.
@@ -542,7 +549,7 @@ func (s *Source) source() *Source { return s }
 // take decodes and checks one object, and appends it to objects if it passes.
 func take[T any, P object[T]](l *loader, n *yaml.Node, lineOffset int, objects *[]P, check func(*checker, P)) {
 	ref := finding.Object{Kind: text(member(n, "kind")), Namespace: namespaceOf(n), Name: text(member(member(n, "metadata"), "name"))}
-	if err := checkSize(n); err != nil {
+	if err := checkSize(n, l.isAlias, &l.aliased); err != nil {
 		l.broken(finding.Syntax, n.Line+lineOffset, "the document cannot be read: "+err.Error(),
 			fmt.Sprintf("at most %d nodes through aliases and %d levels", maxAliased, maxDepth), "write it out")
 		return
@@ -586,7 +593,7 @@ func take[T any, P object[T]](l *loader, n *yaml.Node, lineOffset int, objects *
 	if app, ok := any(value).(*ManagedApplication); ok && c.failed {
 		c.plaintext(app)
 	}
-	l.out.Findings = append(l.out.Findings, c.findings...)
+	l.out.Findings = append(l.out.Findings, c.most()...)
 	// What comes next tells objects apart by their names.
 	c.failed = c.failed || ref.Name == ""
 	if c.failed {
@@ -616,6 +623,16 @@ func member(n *yaml.Node, name string) *yaml.Node {
 		}
 	}
 	return nil
+}
+
+// isAlias reports whether the value that a mapping has under name is an alias.
+func isAlias(n *yaml.Node, name string) bool {
+	for i := 0; i+1 < len(n.Content); i += 2 {
+		if n.Content[i].Value == name {
+			return n.Content[i+1].Kind == yaml.AliasNode
+		}
+	}
+	return false
 }
 
 // text returns the value of a string, or "".
