@@ -21,8 +21,9 @@ import (
 
 // Read returns what stood under paths, folders or files of the work tree around
 // dir, at a revision: the files that manifest.List would list there, under the
-// names that it would give them. A path that was not there yet has nothing;
-// symbolic links and submodules are passed over.
+// names that it would give them. A path that was not there yet has nothing.
+// Symbolic links are followed as they were, unless they lead out of the tree;
+// submodules are passed over.
 func Read(ctx context.Context, dir, revision string, paths []string) ([]manifest.Text, error) {
 	g := git{dir: dir}
 	commit, err := g.line(ctx, "rev-parse", "--verify", "--quiet", "--end-of-options", revision+"^{commit}")
@@ -44,13 +45,46 @@ func Read(ctx context.Context, dir, revision string, paths []string) ([]manifest
 	if err != nil {
 		return nil, err
 	}
-	files := match(listing, wanted)
-	return files, g.read(ctx, files, blobs(listing))
+	objects := blobs(listing)
+	links, err := g.links(ctx, listing, objects)
+	if err != nil {
+		return nil, err
+	}
+	t := newTree(top, listing, links)
+	for _, w := range wanted {
+		if _, ok := t.real(w.top); !ok {
+			w.top = w.real
+		}
+		t.add(w.top, w.given, true)
+	}
+	slices.SortFunc(t.out, func(a, b manifest.Text) int { return strings.Compare(a.Name, b.Name) })
+	return t.out, g.read(ctx, t.out, objects)
+}
+
+// links returns where the symbolic links of a listing lead.
+func (g git) links(ctx context.Context, listing []byte, objects map[string]string) (map[string]string, error) {
+	var texts []manifest.Text
+	var names []string
+	entries(listing, func(file, mode, _ string) {
+		if mode == modeLink {
+			texts = append(texts, manifest.Text{Name: file, Data: []byte(file)})
+			names = append(names, file)
+		}
+	})
+	if err := g.read(ctx, texts, objects); err != nil {
+		return nil, err
+	}
+	out := make(map[string]string, len(names))
+	for i, name := range names {
+		out[name] = string(texts[i].Data)
+	}
+	return out, nil
 }
 
 // wantedPath is a path as it was given, and from the top of the work tree, where
-// "" is the top itself.
-type wantedPath struct{ given, top string }
+// "" is the top itself: top as it reads, and real with the symbolic links that the
+// work tree has now.
+type wantedPath struct{ given, top, real string }
 
 func resolve(dir, top string, paths []string) ([]wantedPath, error) {
 	dir, err := filepath.Abs(dir)
@@ -69,21 +103,35 @@ func resolve(dir, top string, paths []string) ([]wantedPath, error) {
 		if !filepath.IsAbs(p) {
 			absolute = filepath.Join(dir, p)
 		}
+		inside, ok := within(top, absolute)
+		realInside := inside
 		// Of what is gone by now the folder may still be there.
 		if real, err := filepath.EvalSymlinks(absolute); err == nil {
-			absolute = real
+			var stays bool
+			if realInside, stays = within(top, real); !stays {
+				ok = false
+			} else if !ok {
+				inside, ok = realInside, true
+			}
 		}
-		relative, err := filepath.Rel(top, absolute)
-		if err != nil || relative == ".." || strings.HasPrefix(relative, ".."+string(filepath.Separator)) {
+		if !ok {
 			return nil, fmt.Errorf("%s is outside of the work tree %s", p, top)
 		}
-		relative = filepath.ToSlash(relative)
-		if relative == "." {
-			relative = ""
-		}
-		out = append(out, wantedPath{filepath.Clean(p), relative})
+		out = append(out, wantedPath{filepath.Clean(p), inside, realInside})
 	}
 	return out, nil
+}
+
+// within returns a path from the top on, unless it is outside.
+func within(top, absolute string) (string, bool) {
+	relative, err := filepath.Rel(top, absolute)
+	if err != nil || relative == ".." || strings.HasPrefix(relative, ".."+string(filepath.Separator)) {
+		return "", false
+	}
+	if relative == "." {
+		return "", true
+	}
+	return filepath.ToSlash(relative), true
 }
 
 // entries yields the path, the mode and the object of each file in a listing.
@@ -99,36 +147,6 @@ func entries(listing []byte, yield func(file, mode, object string)) {
 func blobs(listing []byte) map[string]string {
 	out := map[string]string{}
 	entries(listing, func(file, _, object string) { out[file] = object })
-	return out
-}
-
-// match returns the files that are wanted, each once, by name. Data is the path
-// in the tree, for read to replace.
-func match(listing []byte, wanted []wantedPath) []manifest.Text {
-	var out []manifest.Text
-	seen := map[string]bool{}
-	for _, w := range wanted {
-		entries(listing, func(file, mode, _ string) {
-			if !strings.HasPrefix(mode, "100") || seen[file] {
-				return
-			}
-			rest := strings.TrimPrefix(file, w.top+"/")
-			switch {
-			case file == w.top:
-				rest = ""
-			case w.top == "":
-				rest = file
-			case rest == file:
-				return
-			}
-			if rest != "" && !manifest.Listed(rest) {
-				return
-			}
-			seen[file] = true
-			out = append(out, manifest.Text{Name: filepath.Join(w.given, filepath.FromSlash(rest)), Data: []byte(file)})
-		})
-	}
-	slices.SortFunc(out, func(a, b manifest.Text) int { return strings.Compare(a.Name, b.Name) })
 	return out
 }
 

@@ -4,6 +4,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -95,6 +96,71 @@ func TestRead(t *testing.T) {
 				t.Errorf("(-want +got):\n%s", diff)
 			}
 		})
+	}
+}
+
+// TestReadLinks checks that symbolic links are followed as manifest.List does it,
+// so that nothing differs where nothing was changed.
+func TestReadLinks(t *testing.T) {
+	top := repository(t, map[string]string{"a.yaml": "one", "base/b.yaml": "two", "base/.c.yaml": "three", "v1/d.yaml": "four", "v2/d.yaml": "five", "text": "six"})
+	for link, target := range map[string]string{
+		"0.yaml": "a.yaml", "z.yaml": "base/.c.yaml", "readme": "a.yaml", "apps/base": "../base", "current": "v1", "self": ".",
+		"gone.yaml": "nowhere.yaml", "text.yaml": "text", "through.yaml": "apps/base/b.yaml", "absolute": filepath.Join(top, "v2"), "over.yaml": "apps/base/../v1/d.yaml",
+	} {
+		if err := os.MkdirAll(filepath.Dir(filepath.Join(top, link)), 0o700); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Symlink(target, filepath.Join(top, link)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	git(t, top, "add", "-A")
+	git(t, top, "-c", "user.name=x", "-c", "user.email=x@example.com", "commit", "-q", "-m", "x")
+	for _, paths := range [][]string{{"."}, {"apps", "current"}, {"self/apps/base"}, {"v1", "."}, {filepath.Join(top, "current")}} {
+		given := slices.Clone(paths)
+		for i, p := range given {
+			if !filepath.IsAbs(p) {
+				given[i] = filepath.Join(top, p)
+			}
+		}
+		tree, err := manifest.List(given)
+		if err != nil {
+			t.Fatal(err)
+		}
+		texts, err := gittree.Read(t.Context(), top, "HEAD", given)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var want, got []string
+		for _, f := range tree.Files {
+			data, err := os.ReadFile(f.Path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			want = append(want, f.Path+"="+string(data))
+		}
+		for _, text := range texts {
+			got = append(got, text.Name+"="+string(text.Data))
+		}
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Errorf("%v (-want +got):\n%s", paths, diff)
+		}
+	}
+	// What a link led to then counts, not what it leads to now.
+	if err := os.Remove(filepath.Join(top, "current")); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Symlink("v2", filepath.Join(top, "current")); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Symlink("loop.yaml", filepath.Join(top, "loop.yaml")); err != nil {
+		t.Fatal(err)
+	}
+	git(t, top, "add", "loop.yaml")
+	git(t, top, "-c", "user.name=x", "-c", "user.email=x@example.com", "commit", "-q", "-m", "x")
+	texts, err := gittree.Read(t.Context(), top, "HEAD", []string{"current", "loop.yaml"})
+	if err != nil || len(texts) != 1 || string(texts[0].Data) != "four" {
+		t.Errorf("got %v, %q, want what v1 had", err, texts)
 	}
 }
 
