@@ -39,9 +39,13 @@ type File struct {
 }
 
 // Refusals returns the findings on account of which nothing should be migrated:
-// what does not load may be a limit, whose loss would allow more.
+// what does not load may be a limit, whose loss would allow more, and so may what
+// is of an unknown kind or version.
 func Refusals(loaded *manifest.Loaded) []finding.Finding {
 	return slices.DeleteFunc(slices.Clone(loaded.Findings), func(f finding.Finding) bool {
+		if f.Rule == finding.UnknownKind && f.Object.Kind != "" {
+			return false
+		}
 		switch f.Object.Kind {
 		case "", "API", "APIBundle", "APIPlan", "ManagedApplication", "ManagedSubscription", "APIAccess", "APIRateLimit":
 			return f.Severity != finding.Error

@@ -255,6 +255,10 @@ func TestRefusals(t *testing.T) {
 		{"a limit twice", access + strings.Repeat(fmt.Sprintf(limit, "APIRateLimit", ""), 2), 1},
 		{"a file that is broken", access + "---\n\tbad\n", 1},
 		{"an API that does not load", access + "---\napiVersion: hub.traefik.io/v1alpha1\nkind: API\nmetadata: {name: A}\n", 1},
+		{"a kind that is misspelt", access + fmt.Sprintf(limit, "APIRatelimit", ""), 1},
+		{"another version", access + strings.Replace(fmt.Sprintf(limit, "APIRateLimit", ""), "v1alpha1", "v1alpha2", 1), 1},
+		{"what is no object", access + "---\na: b\n", 0},
+		{"an unknown kind of another group", access + "---\napiVersion: example.com/v1\nkind: APIRatelimit\nmetadata: {name: l}\n", 0},
 		{"what plays no part", access + "---\napiVersion: hub.traefik.io/v1alpha1\nkind: APICatalogItem\nmetadata: {name: A}\n", 0},
 	} {
 		if got := migrate.Refusals(manifest.Parse("f.yaml", []byte(test.text))); len(got) != test.want {
