@@ -29,7 +29,9 @@ type Tree struct {
 // List returns what stands under paths, each a folder or a file: files whose
 // names end in .yaml, .yml or .json, in the folder and its sub-folders. Names
 // that begin with a dot are passed over, symbolic links are followed, and what
-// can be reached in several ways is listed once.
+// can be reached in several ways is listed once. Pipes and devices in folders are
+// passed over. A link that leads nowhere, because it leads to itself, is listed,
+// and Load tells that it cannot be read.
 func List(paths []string) (Tree, error) {
 	l := lister{seen: map[string]bool{}}
 	for _, p := range paths {
@@ -46,11 +48,11 @@ type lister struct {
 	seen map[string]bool // by real path
 }
 
-// add lists what path names. Below a root, a file must look like a manifest, and
-// what has just been removed is passed over.
+// add lists what path names. Below a root, a file must look like a manifest and
+// be a regular one, and what has just been removed is passed over.
 func (l *lister) add(path string, root bool) error {
 	info, err := os.Stat(path)
-	if err == nil && !info.IsDir() && !root && !isManifest(path) {
+	if err == nil && !info.IsDir() && !root && !(info.Mode().IsRegular() && isManifest(path)) {
 		return nil
 	}
 	real := path
@@ -58,10 +60,13 @@ func (l *lister) add(path string, root bool) error {
 		real, err = filepath.EvalSymlinks(path)
 	}
 	if err != nil {
-		if !root && errors.Is(err, fs.ErrNotExist) {
-			return nil
+		switch {
+		case root:
+			return err
+		case !errors.Is(err, fs.ErrNotExist):
+			l.tree.Files = append(l.tree.Files, File{Path: path})
 		}
-		return err
+		return nil
 	}
 	if l.seen[real] {
 		return nil

@@ -17,6 +17,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"syscall"
 	"unicode"
 	"unicode/utf16"
 	"unicode/utf8"
@@ -139,6 +140,7 @@ type loader struct {
 	fields  []field // room for those of the object being read
 	// kustomized has the folders with a kustomization.
 	kustomized map[string]bool
+	secrets    secrets
 }
 
 func newLoader() *loader {
@@ -148,6 +150,7 @@ func newLoader() *loader {
 		shared: newSharedPaths(),
 
 		kustomized: map[string]bool{},
+		secrets:    secrets{named: map[finding.Object]bool{}, findings: map[finding.Object][]finding.Finding{}},
 	}
 }
 
@@ -178,6 +181,7 @@ func (l *loader) loaded() *Loaded {
 	sortByName(o.Auths)
 	sortByName(o.Accesses)
 	sortByName(o.RateLimits)
+	l.secrets.tell(&l.out)
 	l.out.Findings = finding.Sort(l.out.Findings)
 	return &l.out
 }
@@ -207,7 +211,8 @@ func (l *loader) broken(rule finding.Rule, line int, problem, allowed, fix strin
 
 func (l *loader) file(path string) {
 	l.name, l.text = path, nil
-	f, err := os.Open(path)
+	// A pipe that nobody writes to would block for ever.
+	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
 	if err != nil {
 		l.broken(finding.File, 0, "cannot be read: "+reason(err), "", "")
 		return
@@ -590,8 +595,15 @@ func take[T any, P object[T]](l *loader, n *yaml.Node, lineOffset int, objects *
 		l.first[ref] = source
 	}
 	c.unless(d.misfits, func() { check(&c, value) })
-	if app, ok := any(value).(*ManagedApplication); ok && c.failed {
-		c.plaintext(app)
+	switch o := any(value).(type) {
+	case *ManagedApplication:
+		if c.failed {
+			c.plaintext(o)
+		}
+		l.secrets.name(o)
+	case *Secret:
+		l.secrets.findings[ref] = append(l.secrets.findings[ref], c.most()...)
+		c.findings = nil
 	}
 	l.out.Findings = append(l.out.Findings, c.most()...)
 	// What comes next tells objects apart by their names.
