@@ -79,7 +79,7 @@ func TestTellsNoValues(t *testing.T) {
 		"suspended":            object("ManagedApplication", "appId: a\nowner: o\napiKeys: [{value: a, suspended: "+secret+"}]"),
 		"both":                 object("ManagedApplication", "appId: a\nowner: o\napiKeys: [{value: "+secret+", secretName: "+secret+"}]"),
 		"a long unknown field": object("ManagedApplication", "appId: a\nowner: o\napiKeys: [{"+long+": x}]"),
-		"data":                 "apiVersion: v1\nkind: Secret\nmetadata: {name: x}\ndata: {key: " + secret + "}\n",
+		"data":                 "apiVersion: v1\nkind: Secret\nmetadata: {name: x}\ndata: {key: " + secret + "}\n---\n" + object("ManagedApplication", "appId: a\nowner: o\napiKeys: [{secretName: x}]"),
 		"what follows":         "apiVersion: v1\nkind: Secret\nmetadata: {name: x}\nstringData: {key: \"" + secret + "\n",
 		"an unknown escape":    "apiVersion: v1\nkind: Secret\nmetadata: {name: x}\nstringData: {key: \"\\_" + secret + "\\q\"}\n",
 		"an unknown anchor":    "apiVersion: v1\nkind: Secret\nmetadata: {name: x}\nstringData: {key: *" + secret + "}\n",
