@@ -26,9 +26,10 @@ func TestLists(t *testing.T) {
 		{"of a kind that nobody knows", "apiVersion: hub.traefik.io/v1alpha1\nkind: APIIList\nitems: [{metadata: {name: a}}]", nil, 1},
 		{"empty", "apiVersion: hub.traefik.io/v1alpha1\nkind: APIPlanList\nitems: []", nil, 0},
 		{"without items", "apiVersion: hub.traefik.io/v1alpha1\nkind: APIPlanList", nil, 0},
+		{"without items, and with a spec", "apiVersion: hub.traefik.io/v1alpha1\nkind: ManagedSubscriptionList\nmetadata: {name: a}\nspec: {weight: 2}", nil, 1},
 		{"of what is no object", "apiVersion: hub.traefik.io/v1alpha1\nkind: APIList\nitems: [a, [b], null]", nil, 2},
-		{"in a list", "apiVersion: v1\nkind: List\nitems: [{apiVersion: v1, kind: List, items: [" + fmt.Sprintf(typed, "a") + "]}]", nil, 0},
-		{"in a list of one kind", "apiVersion: hub.traefik.io/v1alpha1\nkind: APIList\nitems: [{apiVersion: v1, kind: List, items: [" + fmt.Sprintf(typed, "a") + "]}]", nil, 0},
+		{"in a list", "apiVersion: v1\nkind: List\nitems: [{apiVersion: v1, kind: List, items: [" + fmt.Sprintf(typed, "a") + "]}]", nil, 1},
+		{"in a list of one kind", "apiVersion: hub.traefik.io/v1alpha1\nkind: APIList\nitems: [{apiVersion: v1, kind: List, items: [" + fmt.Sprintf(typed, "a") + "]}]", nil, 1},
 		{"with one bad item", "apiVersion: v1\nkind: List\nitems: [" + fmt.Sprintf(typed, "A") + ", " + fmt.Sprintf(typed, "b") + "]", []string{"API default/b"}, 1},
 	} {
 		t.Run(test.name, func(t *testing.T) {

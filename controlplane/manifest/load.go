@@ -445,6 +445,13 @@ func (l *loader) document(n *yaml.Node, lineOffset int) {
 			l.report(n, lineOffset, finding.UnknownKind, finding.Warning, finding.Object{}, "the document is no Kubernetes object, so it is passed over",
 				"a mapping with apiVersion, kind and metadata", "")
 		}
+	case group != Group && editDistance(strings.ToLower(group), Group) <= 2:
+		l.report(n, lineOffset, finding.UnknownKind, finding.Warning,
+			finding.Object{Kind: kind, Namespace: namespaceOf(n), Name: text(member(member(n, "metadata"), "name"))},
+			"is of an unknown group, so it is passed over", "apiVersion "+Group+"/"+Version, "")
+	case apiVersion+kind == "" && member(n, "spec") != nil && !l.kustomized[filepath.Dir(l.name)]:
+		l.report(n, lineOffset, finding.UnknownKind, finding.Warning, finding.Object{}, "the document has neither apiVersion nor kind, so it is passed over",
+			"a mapping with apiVersion, kind and metadata", "")
 	case apiVersion == "" || kind == "":
 		// Only what looks like an object that lacks something is worth a word.
 		if apiVersion+kind != "" && member(n, "metadata") != nil {
@@ -466,6 +473,10 @@ func (l *loader) report(n *yaml.Node, lineOffset int, rule finding.Rule, severit
 func (l *loader) list(n *yaml.Node, lineOffset int, apiVersion, kind string) {
 	items := member(n, "items")
 	if items == nil || items.Kind != yaml.SequenceNode {
+		if member(n, "spec") != nil {
+			l.report(n, lineOffset, finding.UnknownKind, finding.Warning, finding.Object{Kind: text(member(n, "kind"))},
+				"is a list without items, so it is passed over", "", "write items, or the kind of one object")
+		}
 		return
 	}
 	all := isAlias(n, "items")
@@ -476,6 +487,8 @@ func (l *loader) list(n *yaml.Node, lineOffset int, apiVersion, kind string) {
 		// passing them over bounds the depth.
 		own := text(member(item, "kind"))
 		if own == "List" || kind != "" && strings.HasSuffix(own, "List") {
+			l.report(item, lineOffset, finding.UnknownKind, finding.Warning, finding.Object{Kind: own}, "is a list in a list, so it is passed over",
+				"", "write its items in the outer list")
 			continue
 		}
 		if kind != "" && item.Kind == yaml.MappingNode && member(item, "apiVersion") == nil && own == "" {
@@ -534,12 +547,15 @@ func (l *loader) unused(n *yaml.Node, lineOffset int, object finding.Object) {
 		return
 	}
 	kinds := []string{"API", "APIVersion", "APIBundle", "APIPlan", "ManagedApplication", "ManagedSubscription", "APICatalogItem", "APIAuth"}
-	fix := ""
 	if name := Nearest(object.Kind, kinds); name != "" {
-		fix = fmt.Sprintf("did you mean %q?", name)
+		// What was meant may restrict others.
+		l.out.Objects.LeftOut[finding.Object{Kind: name, Namespace: object.Namespace, Name: object.Name}] = true
+		l.report(n, lineOffset, finding.UnknownKind, finding.Error, object, "is of an unknown kind, so it is left out",
+			strings.Join(kinds, ", "), fmt.Sprintf("did you mean %q?", name))
+		return
 	}
 	l.report(n, lineOffset, finding.UnknownKind, finding.Warning, object, "is of an unknown kind, so it is passed over",
-		strings.Join(kinds, ", "), fix)
+		strings.Join(kinds, ", "), "")
 }
 
 // object is what all kinds have in common.

@@ -35,8 +35,12 @@ func restore[T restorable](objects, last []T, leftOut, restored map[finding.Obje
 	if len(leftOut) == 0 {
 		return objects
 	}
+	there := make(map[finding.Object]bool, len(objects))
+	for _, object := range objects {
+		there[object.Ref()] = true
+	}
 	for _, object := range last {
-		if ref := object.Ref(); leftOut[ref] {
+		if ref := object.Ref(); leftOut[ref] && !there[ref] {
 			delete(leftOut, ref)
 			restored[ref] = true
 			objects = append(objects, object)

@@ -508,6 +508,24 @@ func TestFollowLogsNoKeys(t *testing.T) {
 	})
 }
 
+// TestFollowMisspeltKind misspells the kind of a subscription in force, and then
+// writes it again beside.
+func TestFollowMisspeltKind(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const app = "apiVersion: hub.traefik.io/v1alpha1\nkind: ManagedApplication\nmetadata: {name: a}\nspec: {appId: a, owner: o}\n"
+		f := follow(t, map[string]string{"a.yaml": app})
+		misspelt := strings.Replace(app, "Application", "Aplication", 1)
+		for _, text := range []string{misspelt, misspelt + "---\n" + app} {
+			f.write("a.yaml", text)
+			f.tell(time.Second)
+			tbl, err := table.Decode([]byte(body(t, get(f.server, "GET", table.Path))))
+			if err != nil || len(tbl.Applications) != 1 {
+				t.Errorf("serves %v, %v, want the application", tbl, err)
+			}
+		}
+	})
+}
+
 func TestFollowNeedsManifests(t *testing.T) {
 	f := &server.Follower{
 		Paths: []string{filepath.Join(t.TempDir(), "gone")}, Watch: func([]string) error { return nil },
