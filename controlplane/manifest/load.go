@@ -428,6 +428,9 @@ func (l *loader) document(n *yaml.Node, lineOffset int) {
 	apiVersion, kind := text(member(n, "apiVersion")), text(member(n, "kind"))
 	group, version, _ := strings.Cut(apiVersion, "/")
 	switch {
+	case (apiVersion == "" || kind == "") && mergesType(n):
+		l.report(n, lineOffset, finding.Resource, finding.Error, finding.Object{},
+			"the document has its apiVersion or kind by a merge key, so it is left out", "", "write both in the object itself")
 	case apiVersion == "v1" && kind == "List":
 		l.list(n, lineOffset, "", "")
 	case (group == Group || apiVersion == "v1" && kind == "SecretList") && strings.HasSuffix(kind, "List"):
@@ -658,6 +661,28 @@ func isAlias(n *yaml.Node, name string) bool {
 	for i := 0; i+1 < len(n.Content); i += 2 {
 		if n.Content[i].Value == name {
 			return n.Content[i+1].Kind == yaml.AliasNode
+		}
+	}
+	return false
+}
+
+// mergesType reports whether merge keys may give a mapping its apiVersion or kind.
+func mergesType(n *yaml.Node) bool {
+	if n.Kind != yaml.MappingNode {
+		return false
+	}
+	for i := 0; i+1 < len(n.Content); i += 2 {
+		if n.Content[i].ShortTag() != "!!merge" {
+			continue
+		}
+		sources := []*yaml.Node{deref(n.Content[i+1])}
+		if sources[0].Kind == yaml.SequenceNode {
+			sources = sources[0].Content
+		}
+		for _, s := range sources {
+			if s = deref(s); member(s, "apiVersion") != nil || member(s, "kind") != nil || member(s, "<<") != nil {
+				return true
+			}
 		}
 	}
 	return false
