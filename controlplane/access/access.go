@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/tollgate-apim/tollgate/controlplane/finding"
 	"github.com/tollgate-apim/tollgate/table"
 )
 
@@ -133,10 +134,10 @@ func fields(before, after *table.Table, name string) []Difference {
 	}
 	var out []Difference
 	if had.AppID != has.AppID {
-		out = append(out, Difference{"appId", had.AppID, has.AppID})
+		out = append(out, Difference{"appId", finding.Mask(had.AppID), finding.Mask(has.AppID)})
 	}
 	if had.Owner != has.Owner {
-		out = append(out, Difference{"owner", had.Owner, has.Owner})
+		out = append(out, Difference{"owner", finding.Mask(had.Owner), finding.Mask(has.Owner)})
 	}
 	return out
 }
@@ -268,7 +269,7 @@ func keysOf(t *table.Table) map[string]map[string]heldKey {
 				out[h.Application] = map[string]heldKey{}
 			}
 			if other, ok := out[h.Application][digest]; !ok || other.suspended {
-				out[h.Application][digest] = heldKey{h.Title, h.Suspended}
+				out[h.Application][digest] = heldKey{finding.Mask(h.Title), h.Suspended}
 			}
 		}
 	}

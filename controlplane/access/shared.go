@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/tollgate-apim/tollgate/controlplane/finding"
 	"github.com/tollgate-apim/tollgate/matcher"
 	"github.com/tollgate-apim/tollgate/table"
 )
@@ -138,7 +139,7 @@ func (r *reacher) reach(api, digest string) *Reach {
 	if caller.Refusal != "" {
 		return nil
 	}
-	out := &Reach{Application: caller.Grant.Application, title: caller.KeyTitle}
+	out := &Reach{Application: caller.Grant.Application, title: finding.Mask(caller.KeyTitle)}
 	var holders, filters []string
 	for _, h := range r.table.Keys[digest] {
 		if h.Suspended {

@@ -115,3 +115,17 @@ func TestWider(t *testing.T) {
 		})
 	}
 }
+
+// TestTellsNoKeys checks that a key is not told that stands where words belong.
+func TestTellsNoKeys(t *testing.T) {
+	const secret = "tg_0123456789abcdefghijABCDEFGHIJ0123456"
+	after := world()
+	after.Applications["apps/mobile"] = table.Application{AppID: secret, Owner: secret, Grants: map[string]string{"apps/tides": "apps/free"}}
+	after.Keys[digest1] = []table.Holder{{Application: "apps/mobile", Title: secret}, {Application: "apps/mobile", Title: secret}}
+	after.Keys[digest2] = []table.Holder{{Application: "apps/mobile", Title: secret}, {Application: "apps/web", Title: secret, Suspended: true}}
+	changes := access.Compare(world(), after)
+	encoded, err := json.Marshal(changes)
+	if err != nil || strings.Contains(string(encoded), secret[:12]) || len(changes[0].Shared) != 1 || len(changes[0].Fields) != 2 {
+		t.Errorf("%v, or it tells a key: %s", err, encoded)
+	}
+}
