@@ -52,7 +52,7 @@ type lister struct {
 // be a regular one, and what has just been removed is passed over.
 func (l *lister) add(path string, root bool) error {
 	info, err := os.Stat(path)
-	if err == nil && !info.IsDir() && !root && !(info.Mode().IsRegular() && isManifest(path)) {
+	if err == nil && !info.IsDir() && !root && (!info.Mode().IsRegular() || !isManifest(path)) {
 		return nil
 	}
 	real := path

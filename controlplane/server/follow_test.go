@@ -514,7 +514,7 @@ func TestFollowMisspeltKind(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const app = "apiVersion: hub.traefik.io/v1alpha1\nkind: ManagedApplication\nmetadata: {name: a}\nspec: {appId: a, owner: o}\n"
 		f := follow(t, map[string]string{"a.yaml": app})
-		misspelt := strings.Replace(app, "Application", "Aplication", 1)
+		misspelt := strings.Replace(app, "kind: Managed", "kind: Mnaged", 1)
 		for _, text := range []string{misspelt, misspelt + "---\n" + app} {
 			f.write("a.yaml", text)
 			f.tell(time.Second)
