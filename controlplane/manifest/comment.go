@@ -43,6 +43,14 @@ func (l *loader) comments(preamble, c chunk, documents []*yaml.Node) {
 			l.comment(line, m, preamble.lineOffset+i+1, c.lineOffset+first+1, c.lineOffset+last+1)
 		}
 	}
+	// next has, for each line, the first one after it that has anything.
+	next := make([]int, len(lines))
+	for i, n := len(lines)-1, len(lines); i >= 0; i-- {
+		next[i] = n
+		if has(i) {
+			n = i
+		}
+	}
 	var texts []span
 	for _, n := range documents {
 		texts = appendTexts(texts, lines, n)
@@ -58,9 +66,7 @@ func (l *loader) comments(preamble, c chunk, documents []*yaml.Node) {
 		case i < first:
 			from, to = first, last
 		default:
-			for from++; from < len(lines) && !has(from); {
-				from++
-			}
+			from = next[i]
 			if to = from; from == len(lines) {
 				to--
 			}

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -56,5 +57,25 @@ func TestManyComments(t *testing.T) {
 	text := "a:\n" + strings.Repeat("  - \"x\" # tollgate:x\n", n)
 	if got := len(manifest.Parse("f.yaml", []byte(text)).Comments); got != n {
 		t.Errorf("got %d comments, want %d", got, n)
+	}
+}
+
+// TestCommentsInARow would take seconds if each comment looked for the next line
+// that has anything.
+func TestCommentsInARow(t *testing.T) {
+	const n = 40_000
+	start := time.Now()
+	loaded := manifest.Parse("f.yaml", []byte("a: b\n"+strings.Repeat("# tollgate:ignore\n", n)+"c: d\n"))
+	took := time.Since(start)
+	if len(loaded.Comments) != n {
+		t.Fatalf("got %d comments, want %d", len(loaded.Comments), n)
+	}
+	for _, c := range loaded.Comments {
+		if c.From != n+2 || c.To != n+2 {
+			t.Fatalf("got %+v, want it to be about line %d", c, n+2)
+		}
+	}
+	if took > 5*time.Second {
+		t.Errorf("took %s", took)
 	}
 }
