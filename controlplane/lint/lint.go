@@ -4,10 +4,6 @@
 package lint
 
 import (
-	"regexp"
-	"strings"
-	"unicode"
-
 	"github.com/tollgate-apim/tollgate/controlplane/compile"
 	"github.com/tollgate-apim/tollgate/controlplane/finding"
 	"github.com/tollgate-apim/tollgate/controlplane/manifest"
@@ -73,24 +69,11 @@ func newWorld(loaded *manifest.Loaded, result *compile.Result) *world {
 	return w
 }
 
-// secretive is what may be a key or a digest.
-var secretive = regexp.MustCompile(`tg_[0-9A-Za-z]{8,}|[0-9A-Fa-f]{32,}`)
-
 // mask makes sure of what the rules take care of: that a finding shows no key,
 // not even one that stands where a name belongs, and that it is one line.
 func mask(f finding.Finding) finding.Finding {
 	for _, text := range []*string{&f.Object.Kind, &f.Object.Namespace, &f.Object.Name, &f.Field, &f.Problem, &f.Allowed, &f.Fix} {
-		*text = maskText(*text)
+		*text = finding.Mask(*text)
 	}
 	return f
-}
-
-func maskText(text string) string {
-	text = secretive.ReplaceAllStringFunc(text, func(s string) string { return s[:6] + "…" })
-	return strings.Map(func(r rune) rune {
-		if unicode.IsControl(r) || unicode.Is(unicode.Bidi_Control, r) {
-			return unicode.ReplacementChar
-		}
-		return r
-	}, text)
 }
