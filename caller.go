@@ -78,7 +78,7 @@ func policy(g *matcher.Grant) string {
 // newAllowance fetches the counters of a grant. It returns nil if there is no
 // room for them.
 func newAllowance(g *matcher.Grant, src *source) *quota.Allowance {
-	now := sinceStart()
+	now := int64(time.Since(started))
 	var rateLimit *quota.RateLimit
 	var rate, used *quota.Counter
 	var limit *quota.Quota

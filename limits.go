@@ -8,13 +8,8 @@ import (
 	"github.com/tollgate-apim/tollgate/quota"
 )
 
-// started is the origin of the clock that limits are counted by.
+// started is the origin of the clock that limits are counted by, in nanoseconds.
 var started = time.Now()
-
-// sinceStart reads that clock, in nanoseconds.
-func sinceStart() int64 {
-	return int64(time.Since(started))
-}
 
 // spend charges a request to the limits of its caller and tells what is left.
 // Where there is no room it refuses the request and returns false.
