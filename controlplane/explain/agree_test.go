@@ -48,7 +48,8 @@ type gateway struct {
 func newGateway(t *testing.T, tbl *table.Table, apis []string) *gateway {
 	t.Helper()
 	s := server.New("", slog.New(slog.DiscardHandler), time.Now)
-	if _, _, err := s.Publish(tbl, nil); err != nil {
+	tbl.Revision, tbl.IssuedAt = 1, time.Now()
+	if err := s.Publish(tbl, nil, nil); err != nil {
 		t.Fatal(err)
 	}
 	endpoint := httptest.NewServer(s.Handler())

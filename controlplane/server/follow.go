@@ -11,6 +11,7 @@ import (
 	"github.com/tollgate-apim/tollgate/controlplane/compile"
 	"github.com/tollgate-apim/tollgate/controlplane/finding"
 	"github.com/tollgate-apim/tollgate/controlplane/manifest"
+	"github.com/tollgate-apim/tollgate/table"
 )
 
 const (
@@ -56,6 +57,7 @@ type Follower struct {
 	good     *manifest.Objects        // what the table in force is made of
 	told     map[finding.Finding]bool // what has been logged and still stands
 	failure  string                   // the last error that was logged
+	table    *table.Table             // in force; nil before the first
 }
 
 // Run reads the manifests and then follows them until ctx ends. It fails if they
@@ -135,7 +137,7 @@ func (f *Follower) reload(ctx context.Context) error {
 	result := compile.Compile(loaded.Objects)
 	findings := finding.Sort(append(loaded.Findings, result.Findings...))
 	f.logFindings(findings)
-	revision, fresh, err := f.Server.Publish(result.Table, findings)
+	fresh, err := f.publish(result.Table, findings)
 	if err != nil {
 		return err
 	}
@@ -150,10 +152,34 @@ func (f *Follower) reload(ctx context.Context) error {
 	case !fresh:
 		level, message = slog.LevelDebug, "manifests read again: nothing changed"
 	}
-	f.Log.Log(ctx, level, message, "revision", revision, "apis", len(result.Table.APIs), "plans", len(result.Table.Plans),
+	f.Log.Log(ctx, level, message, "revision", f.table.Revision, "apis", len(result.Table.APIs), "plans", len(result.Table.Plans),
 		"subscriptions", len(result.Table.Subscriptions), "applications", len(result.Table.Applications),
 		"keys", len(result.Table.Keys), "errors", errors, "warnings", warnings)
 	return nil
+}
+
+// publish puts t in force under its revision. It is not fresh if it says the same
+// as the one in force: then neither revision nor time of issue change.
+//
+// A new revision is the time in milliseconds since 1970, or one more than the
+// last where the clock has not moved on. So revisions go on growing when the
+// control plane restarts, without any memory, unless the clock was set back for
+// longer than it was down.
+func (f *Follower) publish(t *table.Table, findings []finding.Finding) (fresh bool, err error) {
+	now := time.Now().UTC()
+	t.Revision, t.IssuedAt = now.UnixMilli(), now
+	var change *compile.Change
+	if f.table != nil {
+		t.Revision = max(t.Revision, f.table.Revision+1)
+		if change = compile.Diff(f.table, t); change.Empty() {
+			t.Revision, t.IssuedAt = f.table.Revision, f.table.IssuedAt
+		}
+	}
+	if err := f.Server.Publish(t, change, findings); err != nil {
+		return false, err
+	}
+	f.table = t
+	return change == nil || !change.Empty(), nil
 }
 
 // breaks reports whether anything is broken that was not accepted. How much is

@@ -18,6 +18,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/tollgate-apim/tollgate/controlplane/compile"
 	"github.com/tollgate-apim/tollgate/controlplane/finding"
 	"github.com/tollgate-apim/tollgate/table"
 )
@@ -74,47 +75,30 @@ func New(token string, log *slog.Logger, now func() time.Time) *Server {
 	}
 }
 
-// Publish puts t in force, and notes what was found about it. A table that says
-// the same as the one in force changes nothing: neither revision nor time of
-// issue nor entity tags. It returns the revision in force, and whether that is
-// new. The server keeps nothing of t.
+// Publish puts t in force, revision and time of issue included, and notes what
+// was found about it. The caller says what changed since the last call; nil
+// where it may be anything. The server keeps nothing of t.
 //
-// A new revision is the time in milliseconds since 1970, or one more than the
-// last where the clock has not moved on. So revisions go on growing when the
-// control plane restarts, without any memory, unless the clock was set back for
-// longer than it was down.
-func (s *Server) Publish(t *table.Table, findings []finding.Finding) (revision int64, fresh bool, err error) {
+// Revisions are the caller's to number: they grow, and one never comes again
+// with other content.
+func (s *Server) Publish(t *table.Table, change *compile.Change, findings []finding.Finding) error {
 	s.mu.RLock()
 	last := s.edition
 	s.mu.RUnlock()
-
-	next := *t
-	if last != nil {
-		next.Revision, next.IssuedAt = last.revision, last.issuedAt
-		body, err := json.Marshal(next)
-		if err != nil {
-			return 0, false, fmt.Errorf("encoding table: %w", err)
-		}
-		if bytes.Equal(body, last.plain.body) {
-			s.note(last, findings)
-			return last.revision, false, nil
-		}
-	}
-	now := s.now().UTC()
-	next.Revision, next.IssuedAt = now.UnixMilli(), now
-	if last != nil {
-		next.Revision = max(next.Revision, last.revision+1)
+	if last != nil && change != nil && change.Empty() && t.Revision == last.revision {
+		s.note(last, findings)
+		return nil
 	}
 	// Gateways would refuse it, so it had better not go out.
-	if err := table.Validate(&next); err != nil {
-		return 0, false, fmt.Errorf("validating table: %w", err)
+	if err := table.Validate(t); err != nil {
+		return fmt.Errorf("validating table: %w", err)
 	}
-	e, err := newEdition(&next)
+	e, err := newEdition(t)
 	if err != nil {
-		return 0, false, err
+		return err
 	}
 	s.note(e, findings)
-	return e.revision, true, nil
+	return nil
 }
 
 func newEdition(t *table.Table) (*edition, error) {

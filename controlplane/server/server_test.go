@@ -14,6 +14,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/tollgate-apim/tollgate/controlplane/compile"
 	"github.com/tollgate-apim/tollgate/controlplane/finding"
 	"github.com/tollgate-apim/tollgate/controlplane/server"
 	"github.com/tollgate-apim/tollgate/table"
@@ -28,6 +29,8 @@ func (c *clock) Now() time.Time { return c.now }
 
 func newTable(planTitle string) *table.Table {
 	return &table.Table{
+		Revision:      start.UnixMilli(),
+		IssuedAt:      start,
 		Plans:         map[string]table.Plan{"apps/plan": {Title: planTitle}},
 		APIs:          map[string]table.API{},
 		Subscriptions: map[string]table.Subscription{},
@@ -36,13 +39,11 @@ func newTable(planTitle string) *table.Table {
 	}
 }
 
-func publish(t *testing.T, s *server.Server, tbl *table.Table) (int64, bool) {
+func publish(t *testing.T, s *server.Server, tbl *table.Table) {
 	t.Helper()
-	revision, fresh, err := s.Publish(tbl, nil)
-	if err != nil {
+	if err := s.Publish(tbl, nil, nil); err != nil {
 		t.Fatal(err)
 	}
-	return revision, fresh
 }
 
 func get(s *server.Server, method, path string, headers ...string) *http.Response {
@@ -75,7 +76,6 @@ func TestTable(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := newTable("Standard")
-	want.Revision, want.IssuedAt = start.UnixMilli(), start
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("table (-want +got):\n%s", diff)
 	}
@@ -211,32 +211,33 @@ func TestRefusals(t *testing.T) {
 }
 
 func TestPublish(t *testing.T) {
-	c := &clock{start}
-	s := server.New("", slog.New(slog.DiscardHandler), c.Now)
-	first, fresh := publish(t, s, newTable("Standard"))
-	if first != start.UnixMilli() || !fresh {
-		t.Fatalf("got revision %d, %v, want %d, true", first, fresh, start.UnixMilli())
-	}
+	s := server.New("", slog.New(slog.DiscardHandler), (&clock{start}).Now)
+	publish(t, s, newTable("Standard"))
 	served := body(t, get(s, "GET", table.Path))
-
-	c.now = start.Add(time.Hour)
-	if got, fresh := publish(t, s, newTable("Standard")); got != first || fresh {
-		t.Errorf("the same again: got revision %d, %v, want %d, false", got, fresh, first)
+	same := newTable("Standard")
+	if err := s.Publish(same, &compile.Change{}, nil); err != nil {
+		t.Fatal(err)
 	}
 	if got := body(t, get(s, "GET", table.Path)); got != served {
 		t.Errorf("the same again: serves %s, want %s", got, served)
 	}
-	if got, _ := publish(t, s, newTable("Gold")); got != c.now.UnixMilli() {
-		t.Errorf("another: got revision %d, want %d", got, c.now.UnixMilli())
+	// The same under another revision, as after an edit that changes nothing.
+	same.Revision, same.IssuedAt = same.Revision+1, start.Add(time.Millisecond)
+	if err := s.Publish(same, &compile.Change{}, nil); err != nil {
+		t.Fatal(err)
 	}
-	c.now = start // set back
-	if got, _ := publish(t, s, newTable("Standard")); got != start.Add(time.Hour).UnixMilli()+1 {
-		t.Errorf("clock set back: got revision %d, want one more than the last", got)
+	if got := body(t, get(s, "GET", table.Path)); !strings.Contains(got, `"revision":1795280400001,"issuedAt":"2026-11-21T17:00:00.001Z"`) {
+		t.Errorf("under another revision: serves %s", got)
 	}
-	if _, _, err := s.Publish(&table.Table{}, nil); err == nil {
+	gold := newTable("Gold")
+	gold.Revision = same.Revision + 1
+	if err := s.Publish(gold, &compile.Change{Plans: true}, nil); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Publish(&table.Table{}, nil, nil); err == nil {
 		t.Error("a table without sections: got no error")
 	}
-	if got := body(t, get(s, "GET", table.Path)); !strings.Contains(got, "Standard") {
+	if got := body(t, get(s, "GET", table.Path)); !strings.Contains(got, "Gold") {
 		t.Errorf("after the bad table: serves %s", got)
 	}
 }
@@ -251,7 +252,7 @@ func TestHealth(t *testing.T) {
 	}
 	check(`{"status":"starting","keptOut":false,"findings":{"errors":0,"warnings":0}}`)
 	found := []finding.Finding{{Severity: finding.Error}, {Severity: finding.Warning}, {Severity: finding.Warning}}
-	if _, _, err := s.Publish(newTable("Standard"), found); err != nil {
+	if err := s.Publish(newTable("Standard"), nil, found); err != nil {
 		t.Fatal(err)
 	}
 	check(`{"status":"ok","revision":1795280400000,"issuedAt":"2026-11-21T17:00:00Z","keptOut":false,"findings":{"errors":1,"warnings":2}}`)
