@@ -67,9 +67,15 @@ func meet(v *view, w http.ResponseWriter, r *http.Request, g *gateway) (*caller,
 // resolve works out what the key of a digest may do, or returns nil if it is
 // unknown or suspended.
 func resolve(v *view, digest string) *caller {
-	if len(v.table.Keys[digest]) == 0 {
+	if len(table.Holders(v.table, digest)) == 0 {
 		return nil
 	}
+	return resolveListed(v, digest)
+}
+
+// resolveListed is resolve for a key that the table lists. On its own, it costs
+// unknown keys nothing.
+func resolveListed(v *view, digest string) *caller {
 	v.mu.Lock()
 	c := v.resolved[digest]
 	v.mu.Unlock()

@@ -57,7 +57,7 @@ func Resolve(t *table.Table, api, digest string, filters Filters) (*Caller, []st
 	caller := &Caller{}
 	var problems []string
 	active := false
-	for _, holder := range t.Keys[digest] {
+	for _, holder := range table.Holders(t, digest) {
 		if holder.Suspended {
 			continue
 		}
@@ -107,7 +107,7 @@ func Allows(c *Caller, method, path, rawPath string) bool {
 // returns nil, and a problem if that is because a row points at nothing.
 func newGrant(t *table.Table, api, name string, filters Filters) (grant *Grant, problem string) {
 	problem = ""
-	application, ok := t.Applications[name]
+	application, ok := table.FindApplication(t, name)
 	if !ok {
 		return nil, "a key names application " + name + ", which the table does not have"
 	}
@@ -119,7 +119,7 @@ func newGrant(t *table.Table, api, name string, filters Filters) (grant *Grant, 
 	if !ok {
 		return nil, "application " + name + " is granted API " + api + ", which the table does not have"
 	}
-	subscription, ok := t.Subscriptions[subscriptionName]
+	subscription, ok := table.FindSubscription(t, subscriptionName)
 	if !ok {
 		return nil, "application " + name + " is granted API " + api + " by subscription " + subscriptionName + ", which the table does not have"
 	}

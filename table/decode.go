@@ -43,8 +43,8 @@ func Read(r io.Reader, maxBytes int64) ([]byte, error) {
 	return data, nil
 }
 
-// Decode returns the table that data holds as JSON, or an error that says what
-// is wrong with it. Unknown fields are ignored, so that a newer control plane
+// Decode returns the table or index that data holds as JSON, or an error that
+// says what is wrong with it. Unknown fields are ignored, so that a newer control plane
 // can serve an older gateway.
 func Decode(data []byte) (*Table, error) {
 	t := &Table{}
@@ -96,20 +96,53 @@ func headProblems(t *Table) []string {
 	}
 	// A body that lacks a section is more likely something else than a table.
 	for _, section := range []struct {
-		name    string
-		missing bool
+		name             string
+		missing, inParts bool
 	}{
-		{"plans", t.Plans == nil},
-		{"apis", t.APIs == nil},
-		{"subscriptions", t.Subscriptions == nil},
-		{"applications", t.Applications == nil},
-		{"keys", t.Keys == nil},
+		{"plans", t.Plans == nil, false},
+		{"apis", t.APIs == nil, false},
+		{"subscriptions", t.Subscriptions == nil, true},
+		{"applications", t.Applications == nil, true},
+		{"keys", t.Keys == nil, true},
 	} {
-		if section.missing {
+		if inParts := section.inParts && len(t.Parts) > 0; section.missing && !inParts {
 			problems = append(problems, section.name+": missing, must be an object")
+		} else if inParts && !section.missing {
+			problems = append(problems, section.name+": stands beside parts, must be in them")
 		}
 	}
-	return problems
+	return append(problems, partsProblems(t.Parts)...)
+}
+
+// partsProblems may be given tens of thousands of sums, so the digits are left
+// to compiled code.
+func partsProblems(parts []string) []string {
+	n := len(parts)
+	if n > MaxParts || n&(n-1) != 0 {
+		return []string{fmt.Sprintf("parts: %d, must be a power of two up to %d", n, MaxParts)}
+	}
+	for i, sum := range parts {
+		if len(sum) != sumDigits {
+			return []string{badSum(i, sum)}
+		}
+	}
+	all := strings.Join(parts, "")
+	if strings.Trim(all, lowerHex) == "" {
+		return nil
+	}
+	for i, sum := range parts {
+		if strings.Trim(sum, lowerHex) != "" {
+			return []string{badSum(i, sum)}
+		}
+	}
+	return nil
+}
+
+func badSum(i int, sum string) string {
+	if len(sum) > sumDigits {
+		sum = sum[:sumDigits] + "…"
+	}
+	return fmt.Sprintf("parts[%d]: %q, must be a SHA-256 in %d lower-case hex digits", i, sum, sumDigits)
 }
 
 func planProblems(at string, p Plan) []string {

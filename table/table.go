@@ -3,8 +3,11 @@
 // docs/sync.md describes the same contract in prose.
 //
 // A table holds winners only. Which subscription serves which application was
-// settled when it was compiled, so that a gateway decides with a handful of map
-// reads and loads a table with one json.Unmarshal.
+// settled when it was compiled, so that a gateway decides with a handful of
+// look-ups and loads a table with one json.Unmarshal.
+//
+// A table comes as one document, or, if it is large, as an index and the parts
+// that this lists. Holders, FindApplication and FindSubscription read either.
 package table
 
 import "time"
@@ -20,20 +23,31 @@ const DefaultMaxBytes = 1 << 30
 // so any number of goroutines may read it.
 //
 // Applications, subscriptions, plans and APIs are named namespace/name.
+//
+// A table has either Subscriptions, Applications and Keys, or Parts: then those
+// rows are in the parts, and Assemble puts them in reach.
 type Table struct {
 	// Revision only ever grows; the first is 1 or more.
 	Revision int64 `json:"revision"`
 	// IssuedAt is when the control plane compiled the table.
 	IssuedAt time.Time `json:"issuedAt"`
 
-	Plans         map[string]Plan         `json:"plans"`
-	APIs          map[string]API          `json:"apis"`
-	Subscriptions map[string]Subscription `json:"subscriptions"`
-	Applications  map[string]Application  `json:"applications"`
+	Plans map[string]Plan `json:"plans"`
+	APIs  map[string]API  `json:"apis"`
+
+	// Parts are the SHA-256 of each part, in lower-case hex. There are a power
+	// of two of them, MaxParts at most.
+	Parts []string `json:"parts,omitempty"`
+
+	Subscriptions map[string]Subscription `json:"subscriptions,omitzero"`
+	Applications  map[string]Application  `json:"applications,omitzero"`
 
 	// Keys maps a digest (128 lower-case hex digits, see package hashing) to
 	// the applications that hold the key.
-	Keys map[string][]Holder `json:"keys"`
+	Keys map[string][]Holder `json:"keys,omitzero"`
+
+	// Loaded are the parts in the order of Parts. Assemble sets them.
+	Loaded []*Part `json:"-"`
 }
 
 // Plan says how much a subscription may use. Both limits are optional.

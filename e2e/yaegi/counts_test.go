@@ -33,7 +33,7 @@ var mostAllocations = []struct {
 	{"rate limit", "rate", http.StatusOK, 300},
 	{"rate limit and quota, filtered", "full", http.StatusOK, 465},
 	{"rate limit used up", "limited", http.StatusTooManyRequests, 440},
-	{"unknown key", "unknown", http.StatusUnauthorized, 395},
+	{"unknown key", "unknown", http.StatusUnauthorized, 355},
 	{"no key", "", http.StatusUnauthorized, 200},
 }
 
