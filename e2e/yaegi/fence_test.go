@@ -67,6 +67,12 @@ func TestFenceFinds(t *testing.T) {
 		{"tagless switch", `func f(a, b bool) { switch { case a, b: } }`, "tagless"},
 		{"tagless switch, one each", `func f(a, b bool) { switch { case a: case b: } }`, ""},
 		{"switch with a tag", `func f(a int) { switch a { case 1, 2: } }`, ""},
+		{"assignment of expression and call", `func f(a, b int) { a, b = b/2, g() }; func g() int { return 1 }`, "beside a call"},
+		{"assignment of call and field", `func f(a, b int, c struct{ d int }) { a, b = g(), c.d }; func g() int { return 1 }`, "beside a call"},
+		{"assignment of conversion and call", `func f(a int, b int64) { a, b = int(b), g() }; func g() int64 { return 1 }`, "beside a call"},
+		{"assignment of calls and variables", `func f(a, b, c int) { a, b, c = g(), b, 1 }; func g() int { return 1 }`, ""},
+		{"assignment of expressions", `func f(a, b int) { a, b = b/2, a-b }`, ""},
+		{"definition of expression and call", `func f(a int) { b, c := a/2, g(); _, _ = b, c }; func g() int { return 1 }`, ""},
 		{"unnamed parameter", `func f(int) {}`, "without a name"},
 		{"unnamed parameter of a literal", `var f = func(int) {}`, "without a name"},
 		{"parameter that is not used", `func f(_ int) {}; type g func(int)`, ""},
@@ -195,6 +201,8 @@ func (c *checked) enclosed(decl ast.Decl) {
 			c.find(n, "select crosses values between goroutines in Yaegi")
 		case *ast.SwitchStmt:
 			c.tagless(n)
+		case *ast.AssignStmt:
+			c.parallel(n)
 		case *ast.FuncDecl:
 			c.unnamed(n.Type)
 		case *ast.FuncLit:
@@ -216,6 +224,38 @@ func (c *checked) unnamed(f *ast.FuncType) {
 			c.find(parameter, "Yaegi mixes up a parameter without a name with results and variables; call it _")
 		}
 	}
+}
+
+// parallel finds fault with an assignment of several values of which one is a
+// call and another an expression, which Yaegi then leaves out.
+func (c *checked) parallel(a *ast.AssignStmt) {
+	if a.Tok != token.ASSIGN || len(a.Rhs) < 2 {
+		return
+	}
+	called, computed := false, false
+	for _, value := range a.Rhs {
+		switch value := value.(type) {
+		case *ast.CallExpr:
+			if name, ok := value.Fun.(*ast.Ident); ok && c.isType(name) {
+				computed = true
+			} else {
+				called = true
+			}
+		case *ast.Ident, *ast.BasicLit:
+		default:
+			computed = true
+		}
+	}
+	if called && computed {
+		c.find(a, "Yaegi drops an expression that is assigned beside a call; make it two assignments")
+	}
+}
+
+// isType tells whether a name is that of a type, so that what looks like a call
+// converts a value.
+func (c *checked) isType(name *ast.Ident) bool {
+	_, is := c.info.Uses[name].(*types.TypeName)
+	return is
 }
 
 func (c *checked) tagless(s *ast.SwitchStmt) {
