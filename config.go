@@ -1,6 +1,8 @@
 package tollgate
 
 import (
+	"crypto/ed25519"
+	"encoding/base64"
 	"errors"
 	"fmt"
 	"net/http"
@@ -36,19 +38,26 @@ type Config struct {
 
 // Sync says where the table comes from.
 type Sync struct {
-	// Endpoint is the base URL of the sync endpoint. It is required.
-	Endpoint string `json:"endpoint"`
-	// Token is sent to the endpoint as Bearer token.
+	// Endpoint lists the base URLs of the sync endpoints, in the order in which
+	// they are tried. There must be one at least. As in all lists, Traefik takes
+	// a text for several values at its commas.
+	Endpoint []string `json:"endpoint"`
+	// Token is sent to the endpoints as Bearer token.
 	Token    string `json:"token"`
 	Interval string `json:"interval"`
 	Timeout  string `json:"timeout"`
+	// Wait is for how long an endpoint may hold its answer while the table has
+	// not changed; "0s" makes it answer at once.
+	Wait string `json:"wait"`
 	// MaxStaleness is the age at which a table that the endpoint no longer
 	// confirms is no longer trusted; "0s" means never.
 	MaxStaleness string `json:"maxStaleness"`
 	// MaxBytes is the largest table that is accepted, in bytes of JSON.
-	MaxBytes  int64              `json:"maxBytes"`
-	CacheFile string             `json:"cacheFile"`
-	PublicKey string             `json:"publicKey"`
+	MaxBytes  int64  `json:"maxBytes"`
+	CacheFile string `json:"cacheFile"`
+	// PublicKey lists the ed25519 keys, in base64, of which one must have
+	// signed the table. With none, the table must not be signed.
+	PublicKey []string           `json:"publicKey"`
 	TLS       tlstypes.ClientTLS `json:"tls"`
 }
 
@@ -77,6 +86,7 @@ func CreateConfig() *Config {
 		Sync: Sync{
 			Interval:     "10s",
 			Timeout:      "5s",
+			Wait:         "30s",
 			MaxStaleness: "0s",
 			MaxBytes:     table.DefaultMaxBytes,
 		},
@@ -92,8 +102,19 @@ func CreateConfig() *Config {
 	}
 }
 
-// minInterval keeps a slip of the pen from flooding the sync endpoint.
+// minInterval keeps a slip of the pen from flooding the sync endpoints.
 const minInterval = 100 * time.Millisecond
+
+// What sync.wait may be beside 0s: endpoints hold no answer for longer, and
+// shorter waits are no better than polling.
+const (
+	minWait = 2 * time.Second
+	maxWait = time.Minute
+)
+
+// maxPublicKeys bounds what it costs to check who signed a table: with each of
+// them, the whole table may be hashed.
+const maxPublicKeys = 8
 
 // settings is a Config that was checked and made ready.
 type settings struct {
@@ -108,12 +129,14 @@ type settings struct {
 
 // syncSettings is what a source is made of. Middlewares with equal ones share it.
 type syncSettings struct {
-	endpoint string
-	token    string
-	interval time.Duration
-	timeout  time.Duration
-	maxBytes int64
-	tls      tlstypes.ClientTLS
+	endpoints  []string
+	token      string
+	interval   time.Duration
+	timeout    time.Duration
+	wait       time.Duration
+	maxBytes   int64
+	publicKeys []string // 32 bytes each
+	tls        tlstypes.ClientTLS
 }
 
 // newSettings checks a configuration. Its error tells all wrong fields at once.
@@ -122,12 +145,14 @@ func newSettings(c *Config) (*settings, error) {
 	s := &settings{
 		api: c.API,
 		sync: syncSettings{
-			endpoint: p.endpoint("sync.endpoint", c.Sync.Endpoint),
-			token:    c.Sync.Token,
-			interval: p.duration("sync.interval", c.Sync.Interval, minInterval),
-			timeout:  p.duration("sync.timeout", c.Sync.Timeout, minInterval),
-			maxBytes: c.Sync.MaxBytes,
-			tls:      p.tls(c.Sync.TLS),
+			endpoints:  p.endpoints("sync.endpoint", c.Sync.Endpoint),
+			token:      c.Sync.Token,
+			interval:   p.duration("sync.interval", c.Sync.Interval, minInterval),
+			timeout:    p.duration("sync.timeout", c.Sync.Timeout, minInterval),
+			wait:       p.wait("sync.wait", c.Sync.Wait),
+			maxBytes:   c.Sync.MaxBytes,
+			publicKeys: p.publicKeys("sync.publicKey", c.Sync.PublicKey),
+			tls:        p.tls(c.Sync.TLS),
 		},
 		maxStaleness:    p.duration("sync.maxStaleness", c.Sync.MaxStaleness, 0),
 		keySource:       p.keySource(c.KeySource),
@@ -142,10 +167,12 @@ func newSettings(c *Config) (*settings, error) {
 	if strings.ContainsAny(c.Sync.Token, controls) || strings.TrimSpace(c.Sync.Token) != c.Sync.Token {
 		p.addSecret("sync.token", "must be text on one line, without space around it")
 	}
-	// A table is confirmed once in an interval and a tenth, at the latest, plus
-	// the time of an exchange. One lost poll must not refuse requests either.
-	if least := 2*s.sync.interval + s.sync.timeout; s.maxStaleness > 0 && s.maxStaleness < least {
-		p.add("sync.maxStaleness", c.Sync.MaxStaleness, "must be 0s or at least 2 × sync.interval + sync.timeout, which is "+least.String())
+	// A table is confirmed as of the beginning of an exchange, once in an
+	// interval and a tenth or in a wait, at the latest, plus the time of the
+	// exchange. One lost poll must not refuse requests either.
+	if least := 2*(s.sync.interval+s.sync.wait) + s.sync.timeout; s.maxStaleness > 0 && s.maxStaleness < least {
+		p.add("sync.maxStaleness", c.Sync.MaxStaleness,
+			"must be 0s or at least 2 × (sync.interval + sync.wait) + sync.timeout, which is "+least.String())
 	}
 	if c.Sync.MaxBytes < 1 {
 		p.add("sync.maxBytes", fmt.Sprint(c.Sync.MaxBytes), "must be 1 or more")
@@ -162,9 +189,6 @@ func newSettings(c *Config) (*settings, error) {
 	}
 	if c.Sync.CacheFile != "" {
 		p.add("sync.cacheFile", c.Sync.CacheFile, "is not supported yet; leave it empty")
-	}
-	if c.Sync.PublicKey != "" {
-		p.add("sync.publicKey", c.Sync.PublicKey, "is not supported yet; leave it empty")
 	}
 	if c.DryRun {
 		p.add("dryRun", "true", "is not supported yet; must be false")
@@ -234,6 +258,64 @@ func (p *problems) tls(c tlstypes.ClientTLS) tlstypes.ClientTLS {
 		p.list = append(p.list, "sync.tls"+err.Error())
 	}
 	return read
+}
+
+// wait returns for how long an endpoint may hold its answer.
+func (p *problems) wait(field, value string) time.Duration {
+	d := p.duration(field, value, 0)
+	if d != 0 && (d < minWait || d > maxWait) {
+		p.add(field, value, fmt.Sprintf("must be 0s, or from %s to %s", minWait, maxWait))
+		return 0
+	}
+	return d
+}
+
+// element returns the name of the i-th of n values of a field.
+func element(field string, i, n int) string {
+	if n == 1 {
+		return field
+	}
+	return fmt.Sprintf("%s[%d]", field, i)
+}
+
+// publicKeys returns the bytes of each key. A value that is no public key may be a
+// private one, so none is shown.
+func (p *problems) publicKeys(field string, values []string) []string {
+	const allowed = "must be the base64 of the 32 bytes of an ed25519 public key"
+	if len(values) > maxPublicKeys {
+		p.addSecret(field, fmt.Sprintf("has %d keys, must have at most %d", len(values), maxPublicKeys))
+		return nil
+	}
+	var keys []string
+	for i, value := range values {
+		key, err := base64.StdEncoding.DecodeString(strings.TrimSpace(value))
+		if err != nil {
+			p.addSecret(element(field, i, len(values)), "is no base64, "+allowed)
+		} else if len(key) != ed25519.PublicKeySize {
+			p.addSecret(element(field, i, len(values)), fmt.Sprintf("has %d bytes, %s", len(key), allowed))
+		}
+		keys = append(keys, string(key))
+	}
+	return keys
+}
+
+// endpoints returns the base URLs, each without a slash at its end.
+func (p *problems) endpoints(field string, values []string) []string {
+	if len(values) == 0 {
+		values = []string{""}
+	}
+	var list []string
+	for i, value := range values {
+		name := element(field, i, len(values))
+		endpoint := p.endpoint(name, strings.TrimSpace(value))
+		for _, other := range list {
+			if endpoint != "" && endpoint == other {
+				p.add(name, endpoint, "must be listed once")
+			}
+		}
+		list = append(list, endpoint)
+	}
+	return list
 }
 
 // endpoint returns the base URL without a slash at its end.

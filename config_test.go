@@ -5,10 +5,12 @@ import (
 	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/x509"
+	"encoding/base64"
 	"encoding/pem"
 	"math/big"
 	"os"
 	"path/filepath"
+	"reflect"
 	"strings"
 	"testing"
 	"time"
@@ -24,6 +26,8 @@ func TestConfigErrors(t *testing.T) {
 		name     = "must be letters, digits and any of !#$%&'*+-.^_`|~"
 		query    = "must be a parameter's name as it is when decoded, without space and any of &;=?#%+"
 	)
+	const publicKey = `must be the base64 of the 32 bytes of an ed25519 public key`
+	keyOf := func(n int) string { return base64.StdEncoding.EncodeToString(make([]byte, n)) }
 	certificate, key := testCertificate(t)
 	for _, test := range []struct {
 		name  string
@@ -37,16 +41,22 @@ func TestConfigErrors(t *testing.T) {
 		{"api on two lines", func(c *Config) { c.API = "apps/weather\n" }, `api: "apps/weather\n" ` + api},
 		{"api for a header", func(c *Config) { c.API = `apps/x"` }, `api: "apps/x\"" ` + api},
 
-		{"no endpoint", func(c *Config) { c.Sync.Endpoint = "" }, `sync.endpoint: "" ` + endpoint},
-		{"endpoint without scheme", func(c *Config) { c.Sync.Endpoint = "localhost:7070" }, `sync.endpoint: "localhost:7070" ` + endpoint},
-		{"endpoint that is no URL", func(c *Config) { c.Sync.Endpoint = "127.0.0.1:7070" }, `sync.endpoint: ` + endpoint},
-		{"endpoint with a bad port", func(c *Config) { c.Sync.Endpoint = "http://h:port" }, `sync.endpoint: ` + endpoint},
-		{"endpoint with too high a port", func(c *Config) { c.Sync.Endpoint = "http://h:70700" }, `sync.endpoint: "http://h:70700" ` + endpoint},
-		{"endpoint of another scheme", func(c *Config) { c.Sync.Endpoint = "ftp://h" }, `sync.endpoint: "ftp://h" ` + endpoint},
-		{"endpoint without host", func(c *Config) { c.Sync.Endpoint = "http://:7070" }, `sync.endpoint: "http://:7070" ` + endpoint},
-		{"endpoint with query", func(c *Config) { c.Sync.Endpoint = "http://h/?a=b" }, `sync.endpoint: must have neither query nor fragment`},
-		{"endpoint with fragment", func(c *Config) { c.Sync.Endpoint = "http://h/#a" }, `sync.endpoint: must have neither query nor fragment`},
-		{"endpoint with password", func(c *Config) { c.Sync.Endpoint = "http://u:p@h" }, `sync.endpoint: must have no user name or password; use sync.token`},
+		{"no endpoint", func(c *Config) { c.Sync.Endpoint = []string{""} }, `sync.endpoint: "" ` + endpoint},
+		{"endpoint without scheme", func(c *Config) { c.Sync.Endpoint = []string{"localhost:7070"} }, `sync.endpoint: "localhost:7070" ` + endpoint},
+		{"endpoint that is no URL", func(c *Config) { c.Sync.Endpoint = []string{"127.0.0.1:7070"} }, `sync.endpoint: ` + endpoint},
+		{"endpoint with a bad port", func(c *Config) { c.Sync.Endpoint = []string{"http://h:port"} }, `sync.endpoint: ` + endpoint},
+		{"endpoint with too high a port", func(c *Config) { c.Sync.Endpoint = []string{"http://h:70700"} }, `sync.endpoint: "http://h:70700" ` + endpoint},
+		{"endpoint of another scheme", func(c *Config) { c.Sync.Endpoint = []string{"ftp://h"} }, `sync.endpoint: "ftp://h" ` + endpoint},
+		{"endpoint without host", func(c *Config) { c.Sync.Endpoint = []string{"http://:7070"} }, `sync.endpoint: "http://:7070" ` + endpoint},
+		{"endpoint with query", func(c *Config) { c.Sync.Endpoint = []string{"http://h/?a=b"} }, `sync.endpoint: must have neither query nor fragment`},
+		{"endpoint with fragment", func(c *Config) { c.Sync.Endpoint = []string{"http://h/#a"} }, `sync.endpoint: must have neither query nor fragment`},
+		{"endpoint with password", func(c *Config) { c.Sync.Endpoint = []string{"http://u:p@h"} }, `sync.endpoint: must have no user name or password; use sync.token`},
+
+		{"no endpoints", func(c *Config) { c.Sync.Endpoint = nil }, `sync.endpoint: "" ` + endpoint},
+		{"second endpoint", func(c *Config) { c.Sync.Endpoint = []string{"http://h", "ftp://h"} }, `sync.endpoint[1]: "ftp://h" ` + endpoint},
+		{"endpoint behind a comma too many", func(c *Config) { c.Sync.Endpoint = []string{"http://h", ""} }, `sync.endpoint[1]: "" ` + endpoint},
+		{"endpoint listed twice", func(c *Config) { c.Sync.Endpoint = []string{"http://h", "http://i", "http://h/"} },
+			`sync.endpoint[2]: "http://h" must be listed once`},
 
 		{"token on two lines", func(c *Config) { c.Sync.Token = "a\nb" }, `sync.token: must be text on one line, without space around it`},
 		{"token with the file's last newline", func(c *Config) { c.Sync.Token = "a\n" }, `sync.token: must be text on one line, without space around it`},
@@ -64,7 +74,14 @@ func TestConfigErrors(t *testing.T) {
 		{"timeout", func(c *Config) { c.Sync.Timeout = "1x" }, `sync.timeout: "1x"` + duration + "100ms or more"},
 		{"maxStaleness", func(c *Config) { c.Sync.MaxStaleness = "-1s" }, `sync.maxStaleness: "-1s"` + duration + "0s or more"},
 		{"maxStaleness shorter than two intervals", func(c *Config) { c.Sync.MaxStaleness = "10s" },
-			`sync.maxStaleness: "10s" must be 0s or at least 2 × sync.interval + sync.timeout, which is 25s`},
+			`sync.maxStaleness: "10s" must be 0s or at least 2 × (sync.interval + sync.wait) + sync.timeout, which is 1m25s`},
+		{"maxStaleness without waiting", func(c *Config) { c.Sync.MaxStaleness, c.Sync.Wait = "24s", "0s" },
+			`sync.maxStaleness: "24s" must be 0s or at least 2 × (sync.interval + sync.wait) + sync.timeout, which is 25s`},
+		{"wait", func(c *Config) { c.Sync.Wait = "long" }, `sync.wait: "long"` + duration + "0s or more"},
+		{"no wait", func(c *Config) { c.Sync.Wait = "" }, `sync.wait: ""` + duration + "0s or more"},
+		{"negative wait", func(c *Config) { c.Sync.Wait = "-1s" }, `sync.wait: "-1s"` + duration + "0s or more"},
+		{"short wait", func(c *Config) { c.Sync.Wait = "1999ms" }, `sync.wait: "1999ms" must be 0s, or from 2s to 1m0s`},
+		{"long wait", func(c *Config) { c.Sync.Wait = "61s" }, `sync.wait: "61s" must be 0s, or from 2s to 1m0s`},
 		{"maxBytes", func(c *Config) { c.Sync.MaxBytes = 0 }, `sync.maxBytes: "0" must be 1 or more`},
 
 		{"CA that is no file", func(c *Config) { c.Sync.TLS.CA = "/no/such/file" },
@@ -108,7 +125,13 @@ func TestConfigErrors(t *testing.T) {
 		{"shared limits", func(c *Config) { c.Limits = "shared" }, `limits: "shared" is not supported yet; must be "local"`},
 		{"dryRun", func(c *Config) { c.DryRun = true }, `dryRun: "true" is not supported yet; must be false`},
 		{"cacheFile", func(c *Config) { c.Sync.CacheFile = "/tmp/x" }, `sync.cacheFile: "/tmp/x" is not supported yet; leave it empty`},
-		{"publicKey", func(c *Config) { c.Sync.PublicKey = "x" }, `sync.publicKey: "x" is not supported yet; leave it empty`},
+		{"publicKey", func(c *Config) { c.Sync.PublicKey = []string{"x"} }, `sync.publicKey: is no base64, ` + publicKey},
+		{"empty publicKey", func(c *Config) { c.Sync.PublicKey = []string{""} }, `sync.publicKey: has 0 bytes, ` + publicKey},
+		{"private key as publicKey", func(c *Config) { c.Sync.PublicKey = []string{keyOf(64)} }, `sync.publicKey: has 64 bytes, ` + publicKey},
+		{"second publicKey", func(c *Config) { c.Sync.PublicKey = []string{keyOf(32), keyOf(31)} }, `sync.publicKey[1]: has 31 bytes, ` + publicKey},
+		{"publicKey without padding", func(c *Config) { c.Sync.PublicKey = []string{strings.TrimRight(keyOf(32), "=")} },
+			`sync.publicKey: is no base64, ` + publicKey},
+		{"nine publicKeys", func(c *Config) { c.Sync.PublicKey = make([]string, 9) }, `sync.publicKey: has 9 keys, must have at most 8`},
 	} {
 		c := testConfig("apps/weather-api")
 		test.wrong(c)
@@ -151,8 +174,9 @@ func TestConfigErrorsShowNoSecrets(t *testing.T) {
 		" http://user:hunter2@h", "http://user:hunter2@h\n", "http://user:hun%ter2@h",
 	} {
 		c := testConfig("apps/weather-api")
-		c.Sync.Endpoint = endpoint
+		c.Sync.Endpoint = []string{endpoint}
 		c.Sync.Token = "hunter2\r\n"
+		c.Sync.PublicKey = []string{"hunter2"}
 		c.Sync.TLS = types.ClientTLS{Cert: "hunter2", Key: key}
 		_, err := newSettings(c)
 		if err == nil {
@@ -169,14 +193,15 @@ func TestConfigErrorsShowNoSecrets(t *testing.T) {
 func TestConfigDefaults(t *testing.T) {
 	c := CreateConfig()
 	c.API = "apps/weather-api"
-	c.Sync.Endpoint = "https://sync.example.com/base//"
+	c.Sync.Endpoint = []string{"https://sync.example.com/base//"}
 	s, err := newSettings(c)
 	if err != nil {
 		t.Fatal(err)
 	}
 	if got, want := s.sync, (syncSettings{
-		endpoint: "https://sync.example.com/base", interval: 10 * time.Second, timeout: 5 * time.Second, maxBytes: 1 << 30,
-	}); got != want {
+		endpoints: []string{"https://sync.example.com/base"},
+		interval:  10 * time.Second, timeout: 5 * time.Second, wait: 30 * time.Second, maxBytes: 1 << 30,
+	}); !reflect.DeepEqual(got, want) {
 		t.Errorf("got sync %+v, want %+v", got, want)
 	}
 	if got, want := *s.keySource, *newKeySource("Authorization", "Bearer", "api_key", ""); got.header != want.header || got.prefix != want.prefix || got.query != want.query || got.cookie != want.cookie {
@@ -201,9 +226,17 @@ func TestConfigsThatAreRight(t *testing.T) {
 		set  func(*Config)
 	}{
 		{"a number means seconds", func(c *Config) { c.Sync.Interval = "3600" }},
-		{"least maxStaleness", func(c *Config) { c.Sync.MaxStaleness = "25s" }},
-		{"an address of IPv6", func(c *Config) { c.Sync.Endpoint = "http://[::1]:7070" }},
-		{"an @ in the path", func(c *Config) { c.Sync.Endpoint = "http://h/@base" }},
+		{"least maxStaleness", func(c *Config) { c.Sync.MaxStaleness = "85s" }},
+		{"least maxStaleness without waiting", func(c *Config) { c.Sync.MaxStaleness, c.Sync.Wait = "25s", "0s" }},
+		{"least wait", func(c *Config) { c.Sync.Wait = "2s" }},
+		{"longest wait", func(c *Config) { c.Sync.Wait = "1m" }},
+		{"several endpoints", func(c *Config) { c.Sync.Endpoint = []string{"https://a.example", " https://b.example/base/"} }},
+		{"public keys", func(c *Config) {
+			key := base64.StdEncoding.EncodeToString(make([]byte, 32))
+			c.Sync.PublicKey = []string{key, " " + key}
+		}},
+		{"an address of IPv6", func(c *Config) { c.Sync.Endpoint = []string{"http://[::1]:7070"} }},
+		{"an @ in the path", func(c *Config) { c.Sync.Endpoint = []string{"http://h/@base"} }},
 		{"a cookie alone", func(c *Config) { c.KeySource = KeySource{Cookie: "key"} }},
 		{"a query name with brackets", func(c *Config) { c.KeySource = KeySource{Query: "keys[]"} }},
 		{"no identity headers", func(c *Config) { c.IdentityHeaders = IdentityHeaders{} }},
@@ -248,7 +281,7 @@ func FuzzConfig(f *testing.F) {
 	f.Add("a/b", "http://[::1%25en0]:1/%zz", "9999999999999", "1e9h", "a b", "x", "%", ";", "\x00", "")
 	f.Fuzz(func(t *testing.T, api, endpoint, interval, staleness, header, scheme, query, cookie, identity, token string) {
 		c := CreateConfig()
-		c.API, c.Sync.Endpoint, c.Sync.Interval, c.Sync.Timeout, c.Sync.MaxStaleness = api, endpoint, interval, interval, staleness
+		c.API, c.Sync.Endpoint, c.Sync.Interval, c.Sync.Timeout, c.Sync.MaxStaleness = api, []string{endpoint, "http://h"}, interval, interval, staleness
 		c.Sync.Token = token
 		c.KeySource = KeySource{Header: header, HeaderAuthScheme: scheme, Query: query, Cookie: cookie}
 		c.IdentityHeaders = IdentityHeaders{AppID: identity, Plan: identity + "-Plan"}
@@ -259,11 +292,11 @@ func FuzzConfig(f *testing.F) {
 			}
 			return
 		}
-		if s.sync.interval < minInterval || s.sync.timeout < minInterval || s.maxStaleness < 0 || s.maxStaleness > 0 && s.maxStaleness < 2*s.sync.interval+s.sync.timeout {
+		if s.sync.interval < minInterval || s.sync.timeout < minInterval || s.maxStaleness < 0 || s.maxStaleness > 0 && s.maxStaleness < 2*(s.sync.interval+s.sync.wait)+s.sync.timeout {
 			t.Errorf("accepted %q and %q as %s and %s", interval, staleness, s.sync.interval, s.maxStaleness)
 		}
-		if strings.HasSuffix(s.sync.endpoint, "/") || strings.Contains(s.sync.endpoint, "?") || !strings.HasPrefix(strings.ToLower(s.sync.endpoint), "http") {
-			t.Errorf("accepted the endpoint %q as %q", endpoint, s.sync.endpoint)
+		if got := s.sync.endpoints[0]; strings.HasSuffix(got, "/") || strings.Contains(got, "?") || !strings.HasPrefix(strings.ToLower(got), "http") {
+			t.Errorf("accepted the endpoint %q as %q", endpoint, got)
 		}
 		newAnswers(s)
 	})

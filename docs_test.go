@@ -67,7 +67,9 @@ func flatten(fields map[string]string, path string, object map[string]interface{
 			continue
 		}
 		text := fmt.Sprint(value)
-		if text == "" {
+		if value == nil {
+			text = "[]"
+		} else if text == "" {
 			text = `""`
 		}
 		fields[path+name] = text

@@ -30,7 +30,7 @@ const nobody = "http://127.0.0.1:1"
 func testConfig(api string) *Config {
 	c := CreateConfig()
 	c.API = api
-	c.Sync.Endpoint = nobody
+	c.Sync.Endpoint = []string{nobody}
 	return c
 }
 
@@ -520,7 +520,7 @@ func (l *live) await(words string) {
 func TestTableChanges(t *testing.T) {
 	endpoint := newLive(t)
 	c := testConfig(weatherAPI)
-	c.Sync.Endpoint = endpoint.server.URL
+	c.Sync.Endpoint = []string{endpoint.server.URL}
 	r := newRig(t, c)
 	endpoint.await("no table yet")
 	expect := func(when, key, want string) {

@@ -2,10 +2,12 @@ package tollgate
 
 import (
 	"context"
+	"crypto/ed25519"
 	"fmt"
 	"log"
 	"net"
 	"net/http"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -13,6 +15,9 @@ import (
 	"github.com/tollgate-apim/tollgate/feed"
 	"github.com/tollgate-apim/tollgate/quota"
 )
+
+// maxHeaderBytes bounds the header of an endpoint's answer.
+const maxHeaderBytes = 64 << 10
 
 // maxCounters bounds the counters of one sync endpoint. There is one for each
 // bucket that is in use, so clients cannot make them: the table does.
@@ -39,12 +44,12 @@ type registry struct {
 	counters map[string]*quota.Store // by endpoint
 }
 
-// source is one sync endpoint as the middlewares with one set of settings see it.
+// source is a table as the middlewares with one set of settings see it.
 type source struct {
-	feed     *feed.Feed
-	counters *quota.Store
-	endpoint string
-	insecure bool // nobody checks who answers there
+	feed      *feed.Feed
+	counters  *quota.Store
+	endpoints []string
+	insecure  bool // nobody checks who answers there
 
 	// views holds the *view of the table in force for each API and key source
 	// that has a middleware, or had one when the table came.
@@ -90,40 +95,93 @@ func (r *registry) acquire(ctx context.Context, s syncSettings, report func(line
 }
 
 // newSourceLocked starts a source. Counters, and the table to begin with, are
-// those of the endpoint: an edit of an interval or a token forgets neither.
+// those of the endpoints: an edit of an interval or a token forgets neither, and
+// neither does another endpoint beside those that there were.
 func (r *registry) newSourceLocked(s syncSettings, report func(line string, failed bool)) *source {
-	counters := r.counters[s.endpoint]
-	if counters == nil {
-		counters = quota.NewStore(maxCounters)
-		r.counters[s.endpoint] = counters
-	}
 	var last *feed.Snapshot
 	for _, other := range r.sources {
+		if !shareOne(other.endpoints, s.endpoints) {
+			continue
+		}
 		// What came over a connection that anybody could have answered is not
 		// trusted where the configuration demands more.
-		if other.endpoint == s.endpoint && (s.tls.InsecureSkipVerify || !other.insecure) {
-			last = newer(last, feed.Current(other.feed))
+		held := feed.Current(other.feed)
+		if held != nil && (anybody(s.tls.InsecureSkipVerify, s.endpoints) || !anybody(other.insecure, []string{held.From})) {
+			last = newer(last, held)
 		}
 	}
 	src := &source{
-		counters: counters,
-		endpoint: s.endpoint,
-		insecure: s.tls.InsecureSkipVerify,
-		views:    map[viewed]*heldView{},
-		report:   report,
-		reported: map[string]bool{},
+		counters:  r.countersLocked(s.endpoints),
+		endpoints: s.endpoints,
+		insecure:  s.tls.InsecureSkipVerify,
+		views:     map[viewed]*heldView{},
+		report:    report,
+		reported:  map[string]bool{},
 	}
 	src.feed = r.start(feed.Config{
-		Endpoint:  s.endpoint,
-		Token:     s.token,
-		Interval:  s.interval,
-		Timeout:   s.timeout,
-		MaxBytes:  s.maxBytes,
-		Client:    newClient(s),
-		Activated: src.activate,
-		Report:    report,
+		Endpoints:  s.endpoints,
+		Token:      s.token,
+		Interval:   s.interval,
+		Timeout:    s.timeout,
+		Wait:       s.wait,
+		MaxBytes:   s.maxBytes,
+		PublicKeys: publicKeys(s.publicKeys),
+		Client:     newClient(s),
+		Activated:  src.activate,
+		Report:     report,
 	}, last)
 	return src
+}
+
+// countersLocked returns the counters of the first endpoint that has any, for all
+// of them.
+func (r *registry) countersLocked(endpoints []string) *quota.Store {
+	var counters *quota.Store
+	for _, e := range endpoints {
+		if counters == nil {
+			counters = r.counters[e]
+		}
+	}
+	if counters == nil {
+		counters = quota.NewStore(maxCounters)
+	}
+	for _, e := range endpoints {
+		if r.counters[e] == nil {
+			r.counters[e] = counters
+		}
+	}
+	return counters
+}
+
+// shareOne says whether there is an endpoint in both lists.
+func shareOne(a, b []string) bool {
+	for _, x := range a {
+		for _, y := range b {
+			if x == y {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// anybody says whether it could be anybody who answers for one of the endpoints.
+func anybody(unchecked bool, endpoints []string) bool {
+	for _, e := range endpoints {
+		if strings.HasPrefix(strings.ToLower(e), "http:") {
+			return true
+		}
+	}
+	return unchecked
+}
+
+// publicKeys returns keys as the feed wants them.
+func publicKeys(keys []string) []ed25519.PublicKey {
+	var list []ed25519.PublicKey
+	for _, key := range keys {
+		list = append(list, ed25519.PublicKey(key))
+	}
+	return list
 }
 
 // viewed says what a view is for. Views find callers by the header that presented
@@ -237,6 +295,8 @@ func newClient(s syncSettings) *http.Client {
 		ForceAttemptHTTP2:   true,
 		MaxIdleConns:        2,
 		IdleConnTimeout:     90 * time.Second,
+
+		MaxResponseHeaderBytes: maxHeaderBytes,
 	}}
 }
 

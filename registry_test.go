@@ -94,7 +94,7 @@ func pollWatch(t *testing.T) (endpoint string, began, ended chan bool) {
 }
 
 func settingsOf(endpoint string) syncSettings {
-	return syncSettings{endpoint: endpoint, interval: time.Hour, timeout: time.Hour, maxBytes: 1 << 20}
+	return syncSettings{endpoints: []string{endpoint}, interval: time.Hour, timeout: time.Hour, maxBytes: 1 << 20}
 }
 
 func TestReloadsKeepOneFeed(t *testing.T) {
@@ -196,8 +196,11 @@ func TestSourcesOfOneEndpoint(t *testing.T) {
 		"token":    func(s *syncSettings) { s.token = "t" },
 		"interval": func(s *syncSettings) { s.interval++ },
 		"timeout":  func(s *syncSettings) { s.timeout++ },
+		"wait":     func(s *syncSettings) { s.wait = time.Minute },
 		"maxBytes": func(s *syncSettings) { s.maxBytes++ },
+		"key":      func(s *syncSettings) { s.publicKeys = []string{strings.Repeat("k", 32)} },
 		"tls":      func(s *syncSettings) { s.tls.InsecureSkipVerify = true },
+		"list":     func(s *syncSettings) { s.endpoints = []string{nobody + "/new", nobody} },
 	} {
 		other := s
 		change(&other)
@@ -214,6 +217,11 @@ func TestSourcesOfOneEndpoint(t *testing.T) {
 	elsewhere, _ := d.acquire(settingsOf(nobody + "/elsewhere"))
 	if elsewhere.counters == first.counters {
 		t.Error("two endpoints share counters")
+	}
+	// What was beside an endpoint for a while goes on with its counters.
+	beside, _ := d.acquire(settingsOf(nobody + "/new"))
+	if beside.counters != first.counters {
+		t.Error("an endpoint forgot its counters when another was taken out")
 	}
 }
 
@@ -235,7 +243,7 @@ func TestNewSettingsInheritTheTable(t *testing.T) {
 		d.acquire(s)
 	}
 	other := s
-	other.endpoint = nobody + "/elsewhere"
+	other.endpoints = []string{nobody + "/elsewhere"}
 	d.acquire(other)
 
 	var got []string
@@ -248,6 +256,68 @@ func TestNewSettingsInheritTheTable(t *testing.T) {
 	}
 	if want := "none 1 5 5 none"; strings.Join(got, " ") != want {
 		t.Errorf("sources began with the revisions %s, want %s: the newest of the same endpoint", strings.Join(got, " "), want)
+	}
+}
+
+// A table from where anybody may have answered is taken over only by settings
+// that ask such an endpoint themselves.
+func TestTrustIsNotInherited(t *testing.T) {
+	const plain, secure = "http://127.0.0.1:1", "https://127.0.0.1:1"
+	for _, test := range []struct {
+		name      string
+		from      string
+		unchecked bool
+		to        syncSettings
+		want      bool
+	}{
+		{"plain to both", plain, false, syncSettings{endpoints: []string{plain, secure}}, true},
+		{"plain to secure", plain, false, syncSettings{endpoints: []string{secure}}, false},
+		{"secure to secure", secure, false, syncSettings{endpoints: []string{secure}}, true},
+		{"secure to plain", secure, false, syncSettings{endpoints: []string{plain}}, true},
+		{"unchecked to secure", secure, true, syncSettings{endpoints: []string{secure}}, false},
+		{"unchecked to plain", secure, true, syncSettings{endpoints: []string{plain}}, true},
+	} {
+		d := newDesk(t)
+		real := d.registry.start
+		d.registry.start = func(c feed.Config, last *feed.Snapshot) *feed.Feed {
+			if len(d.began) == 0 {
+				last = &feed.Snapshot{Table: &table.Table{Revision: 1}, From: test.from}
+			}
+			return real(c, last)
+		}
+		first := syncSettings{endpoints: []string{plain, secure}, interval: time.Hour, timeout: time.Hour, maxBytes: 1}
+		first.tls.InsecureSkipVerify = test.unchecked
+		d.acquire(first)
+		test.to.interval = 2 * time.Hour
+		test.to.timeout = time.Hour
+		d.acquire(test.to)
+		if got := d.began[1] != nil; got != test.want {
+			t.Errorf("%s: the table was taken over: %t, want %t", test.name, got, test.want)
+		}
+	}
+}
+
+// The header of an answer is bounded too.
+func TestClientBoundsHeaders(t *testing.T) {
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/long" {
+			w.Header().Set("ETag", strings.Repeat("x", 1<<20))
+		}
+	}))
+	t.Cleanup(server.Close)
+	client := newClient(settingsOf(server.URL))
+	for _, path := range []string{"/short", "/long"} {
+		req, err := http.NewRequestWithContext(context.Background(), http.MethodGet, server.URL+path, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		resp, err := client.Do(req)
+		if err == nil {
+			_ = resp.Body.Close()
+		}
+		if refused := err != nil; refused != (path == "/long") {
+			t.Errorf("%s: got error %v", path, err)
+		}
 	}
 }
 

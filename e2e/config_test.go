@@ -25,6 +25,8 @@ func TestBadConfigurations(t *testing.T) {
 		{"endpoint-of-another-scheme", func(c *stack.Config) { c.Sync.Endpoint = "ftp://host" }, list("sync.endpoint", "ftp://host")},
 		{"interval", func(c *stack.Config) { c.Sync.Interval = "often" }, list("sync.interval", "often")},
 		{"zero-interval", func(c *stack.Config) { c.Sync.Interval = "0s" }, list("sync.interval", "0s")},
+		{"second-endpoint", func(c *stack.Config) { c.Sync.Endpoint += ", ftp://host" }, list("sync.endpoint[1]", "ftp://host")},
+		{"wait", func(c *stack.Config) { c.Sync.Wait = "1s" }, list("sync.wait", "1s", "2s to 1m0s")},
 		{"timeout", func(c *stack.Config) { c.Sync.Timeout = "1d" }, list("sync.timeout", "1d")},
 		{"negative-staleness", func(c *stack.Config) { c.Sync.MaxStaleness = "-1s" }, list("sync.maxStaleness", "-1s")},
 		{"error-body", func(c *stack.Config) { c.ErrorBody = "xml" }, list("errorBody", "xml", "problem", "empty")},

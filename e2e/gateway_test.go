@@ -102,11 +102,12 @@ func newGateway(t *testing.T, patch stack.Patch) *gateway {
 }
 
 // config is the plugin's configuration for an API, with nothing set that has a
-// default but where to sync, and how often.
+// default but where to sync, and how often. It does not wait, because a test that
+// makes an endpoint answer in another way wants to be asked.
 func (g *gateway) config(api string) stack.Config {
 	return stack.Config{
 		API:  api,
-		Sync: stack.Sync{Endpoint: g.sync.URL, Token: g.plane.Token, Interval: syncInterval.String()},
+		Sync: stack.Sync{Endpoint: g.sync.URL, Token: g.plane.Token, Interval: syncInterval.String(), Wait: "0s"},
 	}
 }
 

@@ -2,13 +2,15 @@ package feed
 
 import (
 	"context"
-	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io"
 	"net/http"
+	"net/http/httptrace"
 	"net/url"
+	"strconv"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/tollgate-apim/tollgate/table"
@@ -18,32 +20,81 @@ import (
 // be used again. A longer one costs the connection.
 const maxDrain = 64 << 10
 
-// errNotModified says that a server took for known what it never sent.
-var errNotModified = errors.New("status 304 Not Modified without a table that came with that ETag, expected status 200 with a table")
+// question is what an exchange asks for.
+type question struct {
+	// endpoint is asked for what is at path.
+	endpoint, path string
+	// etag names the table that is held; empty asks for one in any case.
+	etag string
+	// wait is for how many seconds the answer may be held; 0 means not at all.
+	wait int
+}
 
-// answer is what the server said, taken off the network.
+// answer is what an endpoint said, taken off the network.
 type answer struct {
 	// notModified stands for a 304, which has no body.
 	notModified bool
+	// waited says that the answer was held, as the question allowed.
+	waited      bool
 	etag        string
 	contentType string
+	signatures  []string
 	body        []byte
+
+	// cut says, beside an error, that the endpoint itself did not answer: the
+	// connection ended or stood still, or a proxy spoke in its place.
+	cut bool
+}
+
+// question returns what to ask an endpoint for while held, which may be nil, is
+// in force.
+func (f *Feed) question(e *endpoint, held *Snapshot, now time.Time) question {
+	q := question{endpoint: e.url, path: table.Path, etag: held.tagFor(e.url)}
+	if q.etag != "" {
+		q.wait = e.seconds(now, f.timing.draw())
+	}
+	return q
 }
 
 // ask makes one exchange. It returns an error for everything but a 304 and a
 // complete body with status 200.
-func (f *Feed) ask(etag string) (answer, error) {
-	ctx, cancel := context.WithTimeout(f.ctx, f.cfg.Timeout)
+//
+// An exchange has the configured time. If its answer may be held, it has that
+// much longer, but no longer than the configured time for getting a connection,
+// and none for the answer once that has begun.
+func (f *Feed) ask(q question) (answer, error) {
+	ctx, cancel := context.WithCancel(f.ctx)
 	defer cancel()
-	a, err := f.exchange(ctx, etag)
-	if err != nil && errors.Is(ctx.Err(), context.DeadlineExceeded) {
-		return answer{}, fmt.Errorf("no complete answer within %s", f.cfg.Timeout)
+	begun, atMost := time.Now(), f.cfg.Timeout+time.Duration(q.wait)*time.Second
+	late := &atomic.Bool{}
+	timer := time.AfterFunc(f.cfg.Timeout, func() {
+		defer func() { _ = recover() }()
+		late.Store(true)
+		cancel()
+	})
+	defer timer.Stop()
+	began := func() {}
+	if q.wait > 0 {
+		ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{
+			GotConn: func(_ httptrace.GotConnInfo) { timer.Reset(atMost - time.Since(begun)) },
+		})
+		began = func() {
+			if left := atMost - time.Since(begun); left > f.cfg.Timeout {
+				timer.Reset(f.cfg.Timeout)
+			}
+		}
+	}
+	a, err := f.exchange(ctx, q, began)
+	if err != nil && late.Load() {
+		err = fmt.Errorf("no complete answer within %s", f.cfg.Timeout)
 	}
 	return a, err
 }
 
-func (f *Feed) exchange(ctx context.Context, etag string) (answer, error) {
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, f.cfg.Endpoint+table.Path, nil)
+// exchange sends the question and reads the answer. It calls began when that has
+// begun.
+func (f *Feed) exchange(ctx context.Context, q question, began func()) (answer, error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, q.endpoint+q.path, nil)
 	if err != nil {
 		return answer{}, errors.New("cannot be asked: expected a URL such as https://sync.example.com:7070")
 	}
@@ -52,8 +103,11 @@ func (f *Feed) exchange(ctx context.Context, etag string) (answer, error) {
 	if f.cfg.Token != "" {
 		req.Header.Set("Authorization", "Bearer "+f.cfg.Token)
 	}
-	if etag != "" {
-		req.Header.Set("If-None-Match", etag)
+	if q.etag != "" {
+		req.Header.Set("If-None-Match", q.etag)
+	}
+	if q.wait > 0 {
+		req.Header.Set("Prefer", "wait="+strconv.Itoa(q.wait))
 	}
 
 	resp, err := f.client.Do(req)
@@ -62,23 +116,37 @@ func (f *Feed) exchange(ctx context.Context, etag string) (answer, error) {
 		if wrapped, ok := err.(*url.Error); ok { //nolint:errorlint // Do returns no other type
 			err = wrapped.Err
 		}
-		return answer{}, fmt.Errorf("no answer: %w", err)
+		return answer{cut: true}, fmt.Errorf("no answer: %w", err)
 	}
 	defer func() {
 		_, _ = io.CopyN(io.Discard, resp.Body, maxDrain)
 		_ = resp.Body.Close()
 	}()
+	began()
 
-	a := answer{etag: resp.Header.Get("ETag"), contentType: resp.Header.Get("Content-Type")}
+	a := answer{
+		waited:      waited(resp.Header),
+		etag:        resp.Header.Get("ETag"),
+		contentType: resp.Header.Get("Content-Type"),
+		signatures:  resp.Header.Values(signatureHeader),
+	}
 	if resp.StatusCode == http.StatusNotModified {
 		a.notModified = true
 		return a, nil
 	}
 	if resp.StatusCode != http.StatusOK {
-		return answer{}, unexpectedStatus(resp)
+		return answer{cut: proxySpoke[resp.StatusCode]}, unexpectedStatus(resp)
 	}
 	a.body, err = table.Read(resp.Body, f.cfg.MaxBytes)
 	return a, err
+}
+
+// proxySpoke lists what a proxy answers when it waits for an endpoint in vain.
+var proxySpoke = map[int]bool{
+	http.StatusRequestTimeout:     true,
+	http.StatusBadGateway:         true,
+	http.StatusServiceUnavailable: true,
+	http.StatusGatewayTimeout:     true,
 }
 
 func unexpectedStatus(resp *http.Response) error {
@@ -92,41 +160,23 @@ func unexpectedStatus(resp *http.Response) error {
 	return fmt.Errorf("%s, expected status 200 with a table", got)
 }
 
-// successor returns the snapshot that follows held, which may be nil, after an
-// answer to a poll that began at now; or an error that says why held stays.
-func successor(held *Snapshot, a answer, now time.Time) (*Snapshot, error) {
-	if a.notModified {
-		if held == nil || !sameTag(held.etag, a.etag) {
-			return nil, errNotModified
-		}
-		return &Snapshot{Table: held.Table, Confirmed: now, etag: held.etag, sum: held.sum}, nil
-	}
-
-	hash := sha256.Sum256(a.body)
-	sum := string(hash[:])
-	if held != nil && held.sum == sum {
-		return &Snapshot{Table: held.Table, Confirmed: now, etag: a.etag, sum: sum}, nil
-	}
-	t, err := table.Decode(a.body)
-	if err != nil {
-		return nil, fmt.Errorf("the body (%d bytes, Content-Type %q) is no valid table: %w", len(a.body), a.contentType, err)
-	}
-	if held != nil && t.Revision < held.Table.Revision {
-		return nil, fmt.Errorf("revision %d came after revision %d, expected a higher one: tables are not rolled back",
-			t.Revision, held.Table.Revision)
-	}
-	if held != nil && t.Revision == held.Table.Revision && held.sum != "" {
-		return nil, fmt.Errorf("revision %d came again with other content, expected a higher revision with it", t.Revision)
-	}
-	return &Snapshot{Table: t, Confirmed: now, etag: a.etag, sum: sum}, nil
-}
-
-// sameTag says whether a 304 confirms the table that came with the tag held. The
-// answer may leave its tag out, and servers that compress drop the mark of a
-// weak one.
-func sameTag(held, got string) bool {
-	if held == "" {
+// sameTag says whether a 304 with the tag got answers a question that named the
+// tag asked. The answer may leave its tag out, and servers that compress drop the
+// mark of a weak one.
+func sameTag(asked, got string) bool {
+	if asked == "" {
 		return false
 	}
-	return got == "" || strings.TrimPrefix(held, "W/") == strings.TrimPrefix(got, "W/")
+	return got == "" || strings.TrimPrefix(asked, "W/") == strings.TrimPrefix(got, "W/")
+}
+
+// unredirected returns a copy of c that hands redirects back as answers.
+func unredirected(c *http.Client) *http.Client {
+	if c == nil {
+		c = http.DefaultClient
+	}
+	own := *c
+	// The parameters have names because Yaegi mixes up unnamed ones.
+	own.CheckRedirect = func(_ *http.Request, _ []*http.Request) error { return http.ErrUseLastResponse }
+	return &own
 }

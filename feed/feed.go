@@ -1,10 +1,16 @@
-// Package feed keeps a gateway's table up to date: it asks a sync endpoint for
-// the table, keeps the last good one, and decides when to ask again.
-// docs/sync.md tells the endpoint's side of it.
+// Package feed keeps a gateway's table up to date: it asks sync endpoints for
+// the table, keeps the last good one, and decides whom to ask again, and when.
+// docs/sync.md tells the endpoints' side of it.
+//
+// This file has the loop: one poll after another, and what is in force. In
+// endpoint.go stands whom to ask and for how long they may hold their answer, in
+// exchange.go one HTTP exchange, in successor.go which answers replace the table
+// in force, and in signature.go who has to have signed them.
 package feed
 
 import (
 	"context"
+	"crypto/ed25519"
 	"fmt"
 	"math/rand"
 	"net/http"
@@ -19,8 +25,9 @@ import (
 	"github.com/tollgate-apim/tollgate/table"
 )
 
-// How long a feed waits after a failure: firstRetry, doubled by each further
-// failure, but never more than the larger of maxRetry and the poll interval.
+// How long a feed waits when all endpoints have failed: firstRetry, doubled by
+// each further round, but never more than the larger of maxRetry and the poll
+// interval.
 const (
 	firstRetry = 500 * time.Millisecond
 	maxRetry   = 30 * time.Second
@@ -33,20 +40,29 @@ const jitterShare = 0.1
 // maxReason is how many bytes of what went wrong a line tells.
 const maxReason = 1000
 
-// Config says what a feed asks, how often, and whom it tells.
+// Config says whom a feed asks, how often, and whom it tells.
 type Config struct {
-	// Endpoint is the base URL of the sync endpoint, without a trailing slash;
-	// table.Path is appended.
-	Endpoint string
+	// Endpoints are the base URLs of the sync endpoints, without a trailing
+	// slash; table.Path is appended. The feed stays with one that works, and
+	// goes on to the next when it fails. There must be at least one.
+	Endpoints []string
 	// Token goes out as Bearer token; empty sends none.
 	Token string
-	// Interval is the time between polls. It must be positive.
+	// Interval is the time between polls of an endpoint that does not hold its
+	// answer. It must be positive.
 	Interval time.Duration
-	// Timeout is for one whole exchange, body included. It must be positive.
+	// Timeout is for one whole exchange, body included, beside the time for
+	// which the endpoint was asked to hold its answer. It must be positive.
 	Timeout time.Duration
+	// Wait is for how long an endpoint is asked to hold its answer while there
+	// is no newer table; 0 means not at all.
+	Wait time.Duration
 	// MaxBytes is the largest table that is read, in bytes after
 	// decompression; 0 means table.DefaultMaxBytes.
 	MaxBytes int64
+	// PublicKeys are those that a table may be signed with. With none, a table
+	// must not be signed.
+	PublicKeys []ed25519.PublicKey
 	// Client carries the TLS settings; nil means http.DefaultClient. The feed
 	// works on a copy that never follows a redirect.
 	Client *http.Client
@@ -63,25 +79,27 @@ type Config struct {
 // confirmation of the same one, comes as another snapshot.
 type Snapshot struct {
 	Table *table.Table
-	// Confirmed is when the poll began in which the server last gave this
+	// Confirmed is when the poll began in which an endpoint last gave this
 	// table, or said that it still holds. It has a monotonic reading.
 	Confirmed time.Time
+	// From is the endpoint that did; empty if it is not known.
+	From string
 
-	// etag is what the server called the table; empty if it did not say.
-	etag string
 	// sum is the SHA-256 of the body that the table was decoded from; empty
 	// if it is not known.
 	sum string
+	// etag is what From called the table; empty if it did not say.
+	etag string
+	// proof says who signed the table.
+	proof proof
 }
 
-// Feed polls one sync endpoint. Polls never overlap: the next one is scheduled
-// when the one before it is done.
+// Feed polls sync endpoints, one at a time. Polls never overlap: the next one is
+// scheduled when the one before it is done.
 type Feed struct {
-	cfg    Config
-	timing timing
-	client *http.Client
-	// shown is the endpoint without its user name and password.
-	shown   string
+	cfg     Config
+	timing  timing
+	client  *http.Client
 	current atomic.Value // *Snapshot, absent before the first table
 
 	// ctx ends with the feed.
@@ -94,10 +112,11 @@ type Feed struct {
 
 	// What follows belongs to the poll under way.
 
-	failures int // in a row
-	// told is the failure that was last reported, with what changes from one
-	// poll to the next taken out; empty while all is well.
-	told string
+	endpoints []*endpoint
+	at        int // which of them is asked
+	failures  int // in a row, of any of them
+	// pause is the time until the next poll after a success, before jitter.
+	pause time.Duration
 }
 
 // timing is what tests replace.
@@ -120,7 +139,8 @@ func realTiming() timing {
 
 // Start returns a feed that polls until it is stopped. It does not wait: the
 // first poll runs in the background, at once. Until that brings a table, last is
-// in force; it comes from an older feed of the same endpoint, or is nil.
+// in force; it comes from an older feed with an endpoint in common, or is nil. A
+// last that none of cfg.PublicKeys has signed is left out.
 func Start(cfg Config, last *Snapshot) *Feed {
 	return start(cfg, last, realTiming())
 }
@@ -129,9 +149,15 @@ func start(cfg Config, last *Snapshot, with timing) *Feed {
 	if cfg.MaxBytes == 0 {
 		cfg.MaxBytes = table.DefaultMaxBytes
 	}
-	f := &Feed{cfg: cfg, timing: with, client: unredirected(cfg.Client), shown: withoutUser(cfg.Endpoint)}
+	if len(cfg.Endpoints) == 0 {
+		cfg.Endpoints = []string{""} // which cannot be asked, and says so
+	}
+	f := &Feed{cfg: cfg, timing: with, client: unredirected(cfg.Client), pause: cfg.Interval}
+	for _, u := range cfg.Endpoints {
+		f.endpoints = append(f.endpoints, &endpoint{url: u, shown: withoutUser(u), wait: cfg.Wait})
+	}
 	f.ctx, f.cancel = context.WithCancel(context.Background())
-	if last != nil {
+	if last = inherited(last, cfg.PublicKeys); last != nil {
 		f.current.Store(last)
 	}
 	f.arm(0)
@@ -183,88 +209,130 @@ func (f *Feed) turn() {
 	f.settle(f.poll())
 }
 
-// poll asks once. A panic becomes an error like any other.
-func (f *Feed) poll() (next *Snapshot, err error) {
-	defer func() {
-		if p := recover(); p != nil {
-			next, err = nil, fmt.Errorf("polling panicked: %v", p)
-		}
-	}()
-	now := f.timing.now()
-	held := Current(f)
-	etag := ""
-	if held != nil {
-		etag = held.etag
-	}
-	a, err := f.ask(etag)
-	if err != nil {
-		return nil, err
-	}
-	return successor(held, a, now)
+// outcome is what a poll comes to: what is to be in force and how long to leave
+// it at that, or what went wrong.
+type outcome struct {
+	next  *Snapshot
+	pause time.Duration
+	// note is what else there is to tell; it is no failure.
+	note string
+	err  error
 }
 
-// settle puts a poll's result in force and reports what changed.
-func (f *Feed) settle(next *Snapshot, err error) {
+// poll asks one endpoint. A panic becomes an error like any other.
+func (f *Feed) poll() (o outcome) {
+	o = outcome{}
+	defer func() {
+		if p := recover(); p != nil {
+			o = outcome{err: fmt.Errorf("polling panicked: %v", p)}
+		}
+	}()
+	e, held := f.endpoints[f.at], Current(f)
+	began := f.timing.now()
+	q := f.question(e, held, began)
+	note := ""
+	a, err := f.ask(q)
+	if err != nil && a.cut && q.wait > 0 && f.ctx.Err() == nil {
+		// A proxy may not bear connections on which nothing happens, or the
+		// endpoint is out of order. It tells which if it is asked plainly.
+		began = f.timing.now()
+		q.wait = 0
+		if a, err = f.ask(q); err == nil {
+			note = e.shorten(began)
+		}
+	}
+	if err != nil {
+		return outcome{err: err}
+	}
+	next, err := successor(held, q, a, f.cfg.PublicKeys, began)
+	if err != nil {
+		return outcome{err: err}
+	}
+	now := f.timing.now()
+	fresh := held == nil || held.Table != next.Table
+	pause := f.cfg.Interval
+	if next.tagFor(e.url) != "" && e.mayWait(now) {
+		pause = e.pause(q.wait > 0, a.waited, fresh, now.Sub(began), f.cfg.Interval)
+	}
+	return outcome{next: next, pause: pause, note: note}
+}
+
+// settle puts a poll's outcome in force and reports what changed.
+func (f *Feed) settle(o outcome) {
 	held := Current(f)
 	f.mu.Lock()
 	stopped := f.stopped
-	if !stopped && err == nil {
-		f.current.Store(next)
+	if !stopped && o.err == nil {
+		f.current.Store(o.next)
 	}
 	f.mu.Unlock()
 	if stopped {
 		return
 	}
+	e := f.endpoints[f.at]
 
-	if err != nil {
+	if o.err != nil {
 		f.failures++
-		reason := f.readable(err)
+		f.at = (f.at + 1) % len(f.endpoints)
+		reason := f.readable(o.err)
 		told := ports.ReplaceAllString(reason, ":")
-		if told == f.told {
-			return
+		if told != e.told {
+			e.told = told
+			f.report(e, reason+"; "+consequence(held), true)
 		}
-		f.told = told
-		f.report(reason+"; "+consequence(held), true)
 		return
 	}
 
-	activated := held == nil || held.Table != next.Table
-	if activated && f.cfg.Activated != nil {
-		f.cfg.Activated(next)
+	again, instead := e.told != "", f.failures > 0
+	f.failures, f.pause, e.told = 0, o.pause, ""
+	if o.note != "" {
+		f.report(e, o.note, false)
 	}
-	recovered := f.failures > 0
-	f.failures, f.told = 0, ""
-	news := fmt.Sprintf("the table of revision %d is in force", next.Table.Revision)
-	if recovered {
-		f.report("answers again; "+news, false)
-	} else if activated {
-		f.report(news, false)
+	fresh := held == nil || held.Table != o.next.Table
+	if fresh && f.cfg.Activated != nil {
+		f.cfg.Activated(o.next)
+	}
+	news := fmt.Sprintf("the table of revision %d is in force", o.next.Table.Revision)
+	if again {
+		f.report(e, "answers again; "+news, false)
+	} else if instead {
+		f.report(e, "answers instead; "+news, false)
+	} else if fresh {
+		f.report(e, news, false)
 	}
 }
 
-func (f *Feed) report(what string, failed bool) {
+func (f *Feed) report(e *endpoint, what string, failed bool) {
 	if f.cfg.Report != nil {
-		f.cfg.Report("sync endpoint "+f.shown+": "+what, failed)
+		f.cfg.Report("sync endpoint "+e.shown+": "+what, failed)
 	}
 }
 
 // delay draws how long to wait for the next poll.
 func (f *Feed) delay() time.Duration {
-	d := f.cfg.Interval
+	d := f.pause
 	if f.failures > 0 {
-		d = retryDelay(f.failures, f.cfg.Interval)
+		d = 0 // for the next endpoint
+		if f.failures%len(f.endpoints) == 0 {
+			d = retryDelay(f.failures/len(f.endpoints), f.cfg.Interval)
+		}
 	}
 	return time.Duration(float64(d) * (1 + jitterShare*(2*f.timing.draw()-1)))
 }
 
-// retryDelay returns the delay after so many failures in a row, before jitter.
-func retryDelay(failures int, interval time.Duration) time.Duration {
+// retryDelay returns the delay after so many failed rounds, before jitter.
+func retryDelay(rounds int, interval time.Duration) time.Duration {
 	longest := maxRetry
 	if interval > longest {
 		longest = interval
 	}
-	d := firstRetry
-	for i := 1; i < failures && d < longest; i++ {
+	return doubled(firstRetry, rounds, longest)
+}
+
+// doubled returns first for n = 1, twice that for n = 2, and so on up to longest.
+func doubled(first time.Duration, n int, longest time.Duration) time.Duration {
+	d := first
+	for i := 1; i < n && d < longest; i++ {
 		d *= 2
 	}
 	if d > longest {
@@ -289,9 +357,11 @@ var ports = regexp.MustCompile(`:[0-9]+`)
 func (f *Feed) readable(err error) string {
 	text := err.Error()
 	secrets := []string{f.cfg.Token}
-	if u, err := url.Parse(f.cfg.Endpoint); err == nil {
-		password, _ := u.User.Password()
-		secrets = append(secrets, password, u.User.Username())
+	for _, e := range f.endpoints {
+		if u, err := url.Parse(e.url); err == nil {
+			password, _ := u.User.Password()
+			secrets = append(secrets, password, u.User.Username())
+		}
 	}
 	for _, secret := range secrets {
 		if secret != "" {
@@ -307,26 +377,4 @@ func (f *Feed) readable(err error) string {
 		}
 		return r
 	}, text)
-}
-
-// withoutUser returns endpoint as a log may show it.
-func withoutUser(endpoint string) string {
-	u, err := url.Parse(endpoint)
-	if err != nil {
-		// Its text may hold a password where the parser saw none.
-		return "(not a URL)"
-	}
-	u.User = nil
-	return u.String()
-}
-
-// unredirected returns a copy of c that hands redirects back as answers.
-func unredirected(c *http.Client) *http.Client {
-	if c == nil {
-		c = http.DefaultClient
-	}
-	own := *c
-	// The parameters have names because Yaegi mixes up unnamed ones.
-	own.CheckRedirect = func(_ *http.Request, _ []*http.Request) error { return http.ErrUseLastResponse }
-	return &own
 }

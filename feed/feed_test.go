@@ -110,44 +110,87 @@ func (ft *fakeTime) armedTimers() int {
 	return len(ft.armed)
 }
 
-// rig is a feed, the server that it asks, and what it reported.
-type rig struct {
-	t      *testing.T
-	feed   *Feed
-	time   *fakeTime
+// site is a sync endpoint.
+type site struct {
 	server *httptest.Server
 
 	mu       sync.Mutex
 	handle   http.HandlerFunc
 	requests []*http.Request
-	lines    []string // with "+ " or "! " in front
+}
+
+// newSite starts an endpoint that answers by handle.
+func newSite(t testing.TB, handle http.HandlerFunc) *site {
+	t.Helper()
+	s := &site{handle: handle}
+	s.server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		s.mu.Lock()
+		s.requests = append(s.requests, r)
+		handle := s.handle
+		s.mu.Unlock()
+		handle(w, r)
+	}))
+	t.Cleanup(func() { s.server.Close() })
+	return s
+}
+
+// answer makes the endpoint answer by handle from now on.
+func (s *site) answer(handle http.HandlerFunc) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.handle = handle
+}
+
+// asked returns the requests since it was last called.
+func (s *site) asked() []*http.Request {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	requests := s.requests
+	s.requests = nil
+	return requests
+}
+
+func (s *site) lastRequest() *http.Request {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.requests[len(s.requests)-1]
+}
+
+func (s *site) requestCount() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.requests)
+}
+
+// rig is a feed, the endpoint that it asks first, and what it reported.
+type rig struct {
+	*site
+	t    *testing.T
+	feed *Feed
+	time *fakeTime
+
+	linesMu sync.Mutex
+	lines   []string // with "+ " or "! " in front
 }
 
 // newRig starts a feed with sensible settings, changed by change if that is not
 // nil, holding last. Its server answers by handle.
 func newRig(t *testing.T, handle http.HandlerFunc, last *Snapshot, change func(*Config)) *rig {
 	t.Helper()
-	g := &rig{t: t, time: newFakeTime(), handle: handle}
-	g.server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		g.mu.Lock()
-		g.requests = append(g.requests, r)
-		handle := g.handle
-		g.mu.Unlock()
-		handle(w, r)
-	}))
+	g := &rig{t: t, time: newFakeTime(), site: newSite(t, handle)}
 	cfg := Config{
-		Endpoint: g.server.URL,
-		Token:    testToken,
-		Interval: 10 * time.Second,
-		Timeout:  30 * time.Second,
-		Client:   &http.Client{Transport: &http.Transport{}},
+		Endpoints: []string{g.server.URL},
+		Token:     testToken,
+		Interval:  10 * time.Second,
+		Timeout:   30 * time.Second,
+		Client:    &http.Client{Transport: &http.Transport{}},
 		Report: func(line string, failed bool) {
 			mark := "+ "
 			if failed {
 				mark = "! "
 			}
-			g.mu.Lock()
-			defer g.mu.Unlock()
+			g.linesMu.Lock()
+			defer g.linesMu.Unlock()
 			g.lines = append(g.lines, mark+line)
 		},
 	}
@@ -155,24 +198,14 @@ func newRig(t *testing.T, handle http.HandlerFunc, last *Snapshot, change func(*
 		change(&cfg)
 	}
 	g.feed = start(cfg, last, g.time.timing())
-	t.Cleanup(func() {
-		g.feed.Stop()
-		g.server.Close()
-	})
+	t.Cleanup(func() { g.feed.Stop() })
 	return g
-}
-
-// answer makes the server answer by handle from now on.
-func (g *rig) answer(handle http.HandlerFunc) {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	g.handle = handle
 }
 
 // said returns the lines reported since it was last called.
 func (g *rig) said() []string {
-	g.mu.Lock()
-	defer g.mu.Unlock()
+	g.linesMu.Lock()
+	defer g.linesMu.Unlock()
 	lines := g.lines
 	g.lines = nil
 	return lines
@@ -210,18 +243,6 @@ func (g *rig) wantRevision(want int64) {
 	if got := Current(g.feed); got == nil || got.Table.Revision != want {
 		g.t.Fatalf("got %+v in force, want revision %d", got, want)
 	}
-}
-
-func (g *rig) lastRequest() *http.Request {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	return g.requests[len(g.requests)-1]
-}
-
-func (g *rig) requestCount() int {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	return len(g.requests)
 }
 
 // serve answers with a body and its tag.
@@ -288,7 +309,7 @@ func TestRequest(t *testing.T) {
 
 func TestRequestWithoutToken(t *testing.T) {
 	g := newRig(t, serve("", tableBody(42, "")), nil, func(c *Config) {
-		c.Endpoint += "/base"
+		c.Endpoints[0] += "/base"
 		c.Token = ""
 	})
 	g.time.poll(t)
@@ -618,9 +639,9 @@ func TestUnreachable(t *testing.T) {
 // A connection that breaks tells its port, which differs each time.
 func TestSameFailureIsToldOnce(t *testing.T) {
 	g := newRig(t, status(http.StatusOK), nil, nil)
-	g.feed.settle(nil, errors.New("read tcp 127.0.0.1:40001->127.0.0.1:7070: connection reset by peer"))
+	g.feed.settle(outcome{err: errors.New("read tcp 127.0.0.1:40001->127.0.0.1:7070: connection reset by peer")})
 	g.wantLine("!", "127.0.0.1:40001")
-	g.feed.settle(nil, errors.New("read tcp 127.0.0.1:40002->127.0.0.1:7070: connection reset by peer"))
+	g.feed.settle(outcome{err: errors.New("read tcp 127.0.0.1:40002->127.0.0.1:7070: connection reset by peer")})
 	g.wantSilence()
 }
 
@@ -692,7 +713,7 @@ func TestEndpointWithUser(t *testing.T) {
 		w.Header().Set("Content-Type", user+" "+password)
 		_, _ = w.Write([]byte("{}"))
 	}, nil, func(c *Config) {
-		c.Endpoint = strings.Replace(c.Endpoint, "http://", "http://gatekeeper:s%C3%A9same@", 1)
+		c.Endpoints[0] = strings.Replace(c.Endpoints[0], "http://", "http://gatekeeper:s%C3%A9same@", 1)
 		c.Token = ""
 	})
 	g.time.poll(t)
@@ -708,7 +729,7 @@ func TestEndpointWithUser(t *testing.T) {
 }
 
 func TestEndpointIsNoURL(t *testing.T) {
-	g := newRig(t, status(http.StatusOK), nil, func(c *Config) { c.Endpoint = "http://user:pass/word@host" })
+	g := newRig(t, status(http.StatusOK), nil, func(c *Config) { c.Endpoints = []string{"http://user:pass/word@host"} })
 	g.time.poll(t)
 	lines := strings.Join(g.said(), "\n")
 	if !strings.Contains(lines, "cannot be asked") || strings.Contains(lines, "word") {
@@ -718,7 +739,7 @@ func TestEndpointIsNoURL(t *testing.T) {
 
 func TestLinesAreShortAndSingle(t *testing.T) {
 	g := newRig(t, serve("", tableBody(42, "")), nil, nil)
-	g.feed.settle(nil, errors.New("first\nsecond\x1b[31m"+strings.Repeat("é", 10000)))
+	g.feed.settle(outcome{err: errors.New("first\nsecond\x1b[31m" + strings.Repeat("é", 10000))})
 	line := strings.Join(g.said(), "")
 	if len(line) > 2*maxReason || strings.Contains(line, "\n") || strings.Contains(line, "\x1b") {
 		t.Errorf("got a line of %d bytes: %q", len(line), line)
@@ -806,19 +827,19 @@ func TestStartWithLast(t *testing.T) {
 	last := Current(first.feed)
 	first.feed.Stop()
 
-	second := newRig(t, serve(`"a"`, tableBody(42, "")), last, nil)
+	second := newRig(t, status(500), last, func(c *Config) { c.Endpoints = []string{first.server.URL} })
 	if Current(second.feed) != last {
 		t.Error("the last table is not in force at once")
 	}
 	second.time.poll(t)
 	second.wantSilence()
-	if got := second.lastRequest().Header.Get("If-None-Match"); got != `"a"` {
+	if got := first.lastRequest().Header.Get("If-None-Match"); got != `"a"` {
 		t.Errorf("got If-None-Match %s, want the last table's tag", got)
 	}
 	if Current(second.feed).Table != last.Table {
 		t.Error("the table was replaced by itself")
 	}
-	second.answer(serve(`"b"`, tableBody(41, "")))
+	first.answer(serve(`"b"`, tableBody(41, "")))
 	second.time.poll(t)
 	second.wantLine("!", "revision 41 came after revision 42")
 }
@@ -895,12 +916,12 @@ func TestStopBeforePoll(t *testing.T) {
 // A poll may succeed just before Stop: what it brings comes too late.
 func TestStopAfterPoll(t *testing.T) {
 	g := newRig(t, serve(`"a"`, tableBody(42, "")), nil, nil)
-	next, err := g.feed.poll()
-	if err != nil {
-		t.Fatal(err)
+	o := g.feed.poll()
+	if o.err != nil {
+		t.Fatal(o.err)
 	}
 	g.feed.Stop()
-	g.feed.settle(next, nil)
+	g.feed.settle(o)
 	if got := Current(g.feed); got != nil {
 		t.Errorf("got %+v in force after Stop, want nothing", got)
 	}
@@ -920,7 +941,7 @@ func TestStopClosesConnection(t *testing.T) {
 	// Not deferred: in Yaegi a deferred call that waits for a closure of the same
 	// function, as Close may for ConnState, waits for ever.
 	t.Cleanup(server.Close)
-	g := newRig(t, status(500), nil, func(c *Config) { c.Endpoint = server.URL })
+	g := newRig(t, status(500), nil, func(c *Config) { c.Endpoints = []string{server.URL} })
 	g.time.poll(t)
 	g.wantRevision(42)
 	g.feed.Stop()
@@ -1019,11 +1040,10 @@ func TestConnectionIsReused(t *testing.T) {
 		g.answer(handle)
 		g.time.poll(t)
 	}
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	for _, r := range g.requests {
-		if r.RemoteAddr != g.requests[0].RemoteAddr {
-			t.Errorf("got a connection from %s, want the one from %s", r.RemoteAddr, g.requests[0].RemoteAddr)
+	requests := g.asked()
+	for _, r := range requests {
+		if r.RemoteAddr != requests[0].RemoteAddr {
+			t.Errorf("got a connection from %s, want the one from %s", r.RemoteAddr, requests[0].RemoteAddr)
 		}
 	}
 }
@@ -1037,10 +1057,10 @@ func TestRealTimer(t *testing.T) {
 	}))
 	lines := make(chan string, 10)
 	f := Start(Config{
-		Endpoint: server.URL,
-		Interval: time.Millisecond,
-		Timeout:  time.Minute,
-		Report:   func(line string, _ bool) { lines <- line },
+		Endpoints: []string{server.URL},
+		Interval:  time.Millisecond,
+		Timeout:   time.Minute,
+		Report:    func(line string, _ bool) { lines <- line },
 	}, nil)
 	<-asked
 	if line := <-lines; !strings.Contains(line, "revision 42 is in force") {
@@ -1111,14 +1131,14 @@ func FuzzAnswer(f *testing.F) {
 	}
 	f.Add([]byte(readTable(f, "good/weather.json")), "", false)
 	began := time.Date(2026, 11, 21, 17, 0, 0, 0, time.UTC)
-	held, err := successor(nil, answer{etag: `"held"`, body: []byte(tableBody(42, "held"))}, began)
+	held, err := successor(nil, question{}, answer{etag: `"held"`, body: []byte(tableBody(42, "held"))}, nil, began)
 	if err != nil {
 		f.Fatal(err)
 	}
 	f.Fuzz(func(t *testing.T, body []byte, tag string, notModified bool) {
 		now := began.Add(time.Minute)
 		a := answer{notModified: notModified, etag: tag, body: body}
-		next, err := successor(held, a, now)
+		next, err := successor(held, question{etag: `"held"`}, a, nil, now)
 		if held.Table.Revision != 42 || held.etag != `"held"` || !held.Confirmed.Equal(began) {
 			t.Fatalf("the snapshot held was changed to %+v", held)
 		}

@@ -60,7 +60,7 @@ func newGateway(t *testing.T, tbl *table.Table, apis []string) *gateway {
 	for _, api := range apis {
 		config := tollgate.CreateConfig()
 		config.API = api
-		config.Sync.Endpoint = endpoint.URL
+		config.Sync.Endpoint = []string{endpoint.URL}
 		config.Sync.Interval = "1h" // one poll is enough
 		next := http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { g.upstream = r })
 		handler, err := tollgate.New(ctx, next, config, "test")

@@ -74,12 +74,14 @@ type Config struct {
 	Limits          string            `yaml:"limits,omitempty"`
 }
 
-// Sync says where the plugin gets its table.
+// Sync says where the plugin gets its table. What is a list, Endpoint and
+// PublicKey, is written as one text with commas.
 type Sync struct {
 	Endpoint     string `yaml:"endpoint,omitempty"`
 	Token        string `yaml:"token,omitempty"`
 	Interval     string `yaml:"interval,omitempty"`
 	Timeout      string `yaml:"timeout,omitempty"`
+	Wait         string `yaml:"wait,omitempty"`
 	MaxStaleness string `yaml:"maxStaleness,omitempty"`
 	MaxBytes     int64  `yaml:"maxBytes,omitempty"`
 	CacheFile    string `yaml:"cacheFile,omitempty"`

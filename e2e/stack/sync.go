@@ -19,7 +19,8 @@ type Poll struct {
 	At time.Time
 	// Header is what the gateway sent.
 	Header http.Header
-	// Status is what it was answered, and ETag the tag of the answer.
+	// Status is what it was answered, and ETag the tag of the answer. Status is
+	// 0 until then: an answer may be held.
 	Status int
 	ETag   string
 }
@@ -94,7 +95,7 @@ func (p *SyncProxy) Answer(stand http.Handler) {
 	p.stand = stand
 }
 
-// Polls returns what was asked so far.
+// Polls returns what was asked so far, in that order.
 func (p *SyncProxy) Polls() []Poll {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -107,14 +108,14 @@ func (p *SyncProxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if handler == nil {
 		handler = p.forward
 	}
+	n := len(p.polls)
+	p.polls = append(p.polls, Poll{At: time.Now(), Header: r.Header.Clone()})
 	p.mu.Unlock()
 	seen := &statusWriter{ResponseWriter: w, status: http.StatusOK}
-	poll := Poll{At: time.Now(), Header: r.Header.Clone()}
 	handler.ServeHTTP(seen, r)
 
-	poll.Status, poll.ETag = seen.status, w.Header().Get("ETag")
 	p.mu.Lock()
-	p.polls = append(p.polls, poll)
+	p.polls[n].Status, p.polls[n].ETag = seen.status, w.Header().Get("ETag")
 	p.mu.Unlock()
 }
 

@@ -150,7 +150,7 @@ func newHandler(t *testing.T, gopath, endpoint string, next http.Handler) http.H
 	config := value(t, i, "tollgate.CreateConfig").Call(nil)[0]
 	fields := config.Elem()
 	fields.FieldByName("API").SetString("apps/api")
-	fields.FieldByName("Sync").FieldByName("Endpoint").SetString(endpoint)
+	fields.FieldByName("Sync").FieldByName("Endpoint").Set(reflect.ValueOf([]string{endpoint}))
 	fields.FieldByName("Sync").FieldByName("Interval").SetString("1h") // No poll while we count.
 	results := value(t, i, "tollgate.New").Call([]reflect.Value{
 		reflect.ValueOf(t.Context()), reflect.ValueOf(next), config, reflect.ValueOf("counts"),
