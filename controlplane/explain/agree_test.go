@@ -47,7 +47,7 @@ type gateway struct {
 // newGateway returns a gateway with a table in force.
 func newGateway(t *testing.T, tbl *table.Table, apis []string) *gateway {
 	t.Helper()
-	s := server.New("", slog.New(slog.DiscardHandler), time.Now)
+	s := server.New(server.Options{Log: slog.New(slog.DiscardHandler)})
 	tbl.Revision, tbl.IssuedAt = 1, time.Now()
 	if err := s.Publish(tbl, nil, nil); err != nil {
 		t.Fatal(err)

@@ -49,7 +49,7 @@ func follow(t *testing.T, files map[string]string) *followed {
 		}
 		return a
 	}}))
-	f.server = server.New("", log, time.Now)
+	f.server = server.New(server.Options{Log: log})
 	follower := &server.Follower{
 		Paths: []string{f.dir}, Changes: f.changes, Server: f.server, Log: log,
 		Watch: func(folders []string) error {
@@ -529,7 +529,7 @@ func TestFollowMisspeltKind(t *testing.T) {
 func TestFollowNeedsManifests(t *testing.T) {
 	f := &server.Follower{
 		Paths: []string{filepath.Join(t.TempDir(), "gone")}, Watch: func([]string) error { return nil },
-		Server: server.New("", slog.New(slog.DiscardHandler), time.Now), Log: slog.New(slog.DiscardHandler),
+		Server: server.New(server.Options{Log: slog.New(slog.DiscardHandler)}), Log: slog.New(slog.DiscardHandler),
 	}
 	if err := f.Run(t.Context()); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("got %v, want that the folder does not exist", err)
@@ -573,7 +573,7 @@ func TestFollowFiles(t *testing.T) {
 	defer w.Close()
 	lines := &lineWriter{lines: make(chan string, 1000)}
 	log := slog.New(slog.NewTextHandler(lines, nil))
-	s := server.New("", log, time.Now)
+	s := server.New(server.Options{Log: log})
 	f := &server.Follower{Paths: []string{dir}, Watch: w.Watch, Changes: w.Changes(), Server: s, Log: log}
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan error, 1)

@@ -22,11 +22,6 @@ import (
 
 var start = time.Date(2026, 11, 21, 17, 0, 0, 0, time.UTC)
 
-// clock is a time that tests set.
-type clock struct{ now time.Time }
-
-func (c *clock) Now() time.Time { return c.now }
-
 func newTable(planTitle string) *table.Table {
 	return &table.Table{
 		Revision:      start.UnixMilli(),
@@ -66,7 +61,7 @@ func body(t *testing.T, res *http.Response) string {
 }
 
 func TestTable(t *testing.T) {
-	s := server.New("", slog.New(slog.DiscardHandler), (&clock{start}).Now)
+	s := quietServer()
 	publish(t, s, newTable("Standard"))
 
 	res := get(s, "GET", table.Path)
@@ -82,7 +77,7 @@ func TestTable(t *testing.T) {
 	etag := res.Header.Get("ETag")
 	wantHeader := http.Header{
 		"Cache-Control":  {"no-cache"},
-		"Vary":           {"Accept-Encoding, Authorization"},
+		"Vary":           {"Accept-Encoding, Authorization, Prefer"},
 		"Content-Type":   {"application/json"},
 		"Content-Length": {res.Header.Get("Content-Length")},
 		"Etag":           {etag},
@@ -138,7 +133,7 @@ func TestTable(t *testing.T) {
 }
 
 func TestAcceptEncoding(t *testing.T) {
-	s := server.New("", slog.New(slog.DiscardHandler), (&clock{start}).Now)
+	s := quietServer()
 	publish(t, s, newTable("Standard"))
 	for accept, want := range map[string]string{
 		"":                     "",
@@ -166,8 +161,9 @@ func TestAcceptEncoding(t *testing.T) {
 
 func TestRefusals(t *testing.T) {
 	var log bytes.Buffer
-	s := server.New("a-token", slog.New(slog.NewTextHandler(&log, nil)), (&clock{start}).Now)
-	empty := server.New("", slog.New(slog.DiscardHandler), (&clock{start}).Now)
+	s := server.New(server.Options{Log: slog.New(slog.NewTextHandler(&log, nil))})
+	s.AdmitTokens([]string{"a-token", "the-next-token"})
+	empty := quietServer()
 	publish(t, s, newTable("Standard"))
 	for _, test := range []struct {
 		name         string
@@ -211,7 +207,7 @@ func TestRefusals(t *testing.T) {
 }
 
 func TestPublish(t *testing.T) {
-	s := server.New("", slog.New(slog.DiscardHandler), (&clock{start}).Now)
+	s := quietServer()
 	publish(t, s, newTable("Standard"))
 	served := body(t, get(s, "GET", table.Path))
 	same := newTable("Standard")
@@ -243,7 +239,7 @@ func TestPublish(t *testing.T) {
 }
 
 func TestHealth(t *testing.T) {
-	s := server.New("", slog.New(slog.DiscardHandler), (&clock{start}).Now)
+	s := quietServer()
 	check := func(want string) {
 		t.Helper()
 		if got := strings.TrimSpace(body(t, get(s, "GET", "/healthz"))); got != want {

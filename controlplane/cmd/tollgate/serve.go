@@ -102,7 +102,10 @@ func serve(ctx context.Context, o serveOptions, stderr io.Writer) error {
 	}
 	log.Info("listening", "address", address, "tls", len(certificates) > 0, "token", token != "")
 
-	s := server.New(token, log, time.Now)
+	s := server.New(server.Options{Log: log})
+	if token != "" {
+		s.AdmitTokens([]string{token})
+	}
 	follower := &server.Follower{Paths: o.manifests, Watch: watcher.Watch, Changes: watcher.Changes(), Server: s, Log: log}
 	return runUntilDone(ctx, s, follower, listener, log)
 }
@@ -111,15 +114,7 @@ func serve(ctx context.Context, o serveOptions, stderr io.Writer) error {
 func runUntilDone(ctx context.Context, s *server.Server, follower *server.Follower, listener net.Listener, log *slog.Logger) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	web := &http.Server{
-		Handler:           s.Handler(),
-		ReadHeaderTimeout: 5 * time.Second,
-		ReadTimeout:       10 * time.Second,
-		WriteTimeout:      5 * time.Minute, // a large table to a distant gateway
-		IdleTimeout:       2 * time.Minute, // longer than gateways wait between polls
-		MaxHeaderBytes:    16 << 10,
-		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelDebug),
-	}
+	web := s.Web()
 	followed, served := make(chan error, 1), make(chan error, 1)
 	go func() {
 		followed <- follower.Run(ctx)

@@ -1,0 +1,187 @@
+package server
+
+import (
+	"crypto/sha256"
+	"crypto/subtle"
+	"encoding/json"
+	"errors"
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/tollgate-apim/tollgate/table"
+)
+
+// Handler returns what answers requests: the table, and /healthz, which needs no
+// token because it tells nothing but counts.
+func (s *Server) Handler() http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		var err error
+		switch r.URL.Path {
+		case table.Path:
+			err = s.serveTable(w, r)
+		case "/healthz":
+			err = s.serveHealth(w, r)
+		default:
+			err = errNotFound
+		}
+		if err != nil {
+			s.fail(w, r, err)
+		}
+	})
+}
+
+// Why a request is not answered with what it asks for.
+var (
+	errNotFound     = errors.New("there is nothing here")
+	errMethod       = errors.New("only GET and HEAD are allowed")
+	errUnauthorized = errors.New("a valid token is required")
+	errNoTable      = errors.New("no table has been made yet")
+)
+
+// fail is the one place that turns errors into statuses.
+func (s *Server) fail(w http.ResponseWriter, r *http.Request, err error) {
+	status, detail := http.StatusInternalServerError, "something went wrong"
+	switch {
+	case errors.Is(err, errNotFound):
+		status, detail = http.StatusNotFound, errNotFound.Error()
+	case errors.Is(err, errMethod):
+		status, detail = http.StatusMethodNotAllowed, errMethod.Error()
+		w.Header().Set("Allow", "GET, HEAD")
+	case errors.Is(err, errUnauthorized):
+		status, detail = http.StatusUnauthorized, errUnauthorized.Error()
+		w.Header().Set("WWW-Authenticate", `Bearer realm="tollgate"`)
+		s.log.Warn("request without a valid token", "client", r.RemoteAddr)
+	case errors.Is(err, errNoTable):
+		status, detail = http.StatusServiceUnavailable, errNoTable.Error()
+		w.Header().Set("Retry-After", "1")
+	default:
+		s.log.Error("request failed", "error", err)
+	}
+	w.Header().Set("Cache-Control", "no-store")
+	s.writeJSON(w, status, "application/problem+json", map[string]any{
+		"title": http.StatusText(status), "status": status, "detail": detail,
+	})
+}
+
+func (s *Server) writeJSON(w http.ResponseWriter, status int, contentType string, v any) {
+	w.Header().Set("Content-Type", contentType)
+	w.WriteHeader(status)
+	if err := json.NewEncoder(w).Encode(v); err != nil {
+		s.log.Debug("answer not delivered", "error", err)
+	}
+}
+
+func (s *Server) serveHealth(w http.ResponseWriter, r *http.Request) error {
+	if !reads(r) {
+		return errMethod
+	}
+	s.mu.RLock()
+	h := s.health
+	s.mu.RUnlock()
+	status := http.StatusOK
+	if h.Revision == 0 {
+		status = http.StatusServiceUnavailable
+	}
+	w.Header().Set("Cache-Control", "no-store")
+	s.writeJSON(w, status, "application/json", h)
+	return nil
+}
+
+func (s *Server) serveTable(w http.ResponseWriter, r *http.Request) error {
+	if !reads(r) {
+		return errMethod
+	}
+	if !s.admits(r) {
+		return errUnauthorized
+	}
+	e := s.inForce()
+	if e == nil {
+		return errNoTable
+	}
+	h := w.Header()
+	known := r.Header.Values("If-None-Match")
+	if wait, ok := preferredWait(r.Header.Values("Prefer")); ok && len(known) > 0 && r.Method == http.MethodGet {
+		if matches(known, e.choose(r).etag) {
+			s.hold(w, r, e, wait)
+			// Much may have changed meanwhile.
+			if !s.admits(r) {
+				return errUnauthorized
+			}
+			e = s.inForce()
+		}
+		h.Set("Preference-Applied", "wait="+strconv.Itoa(int(wait/time.Second)))
+	}
+	h.Set("Cache-Control", "no-cache")
+	h.Set("Vary", "Accept-Encoding, Authorization, Prefer")
+	rep := e.choose(r)
+	h.Set("ETag", rep.etag)
+	if matches(known, rep.etag) {
+		w.WriteHeader(http.StatusNotModified)
+		return nil
+	}
+	if rep.coding != "" {
+		h.Set("Content-Encoding", rep.coding)
+	}
+	h.Set("Content-Type", "application/json")
+	h.Set("Content-Length", strconv.Itoa(len(rep.body)))
+	if r.Method == http.MethodHead {
+		return nil
+	}
+	if _, err := w.Write(rep.body); err != nil {
+		s.log.Debug("table not delivered", "error", err)
+	}
+	return nil
+}
+
+// hold returns once e is superseded, the server is about to stop, the client has
+// gone, or wait has passed.
+func (s *Server) hold(w http.ResponseWriter, r *http.Request, e *edition, wait time.Duration) {
+	timer := time.NewTimer(wait)
+	defer timer.Stop()
+	select {
+	case <-e.superseded:
+	case <-s.closing:
+	case <-r.Context().Done():
+	case <-timer.C:
+	}
+	// Waiting is not to shorten the time for writing. What cannot set a deadline
+	// has none.
+	_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(writeTimeout))
+}
+
+// inForce returns the edition in force, or nil before the first.
+func (s *Server) inForce() *edition {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	return s.edition
+}
+
+// choose returns what a request is answered with, unless it has that already.
+func (e *edition) choose(r *http.Request) representation {
+	if acceptsGzip(r.Header.Values("Accept-Encoding")) {
+		return e.zipped
+	}
+	return e.plain
+}
+
+func reads(r *http.Request) bool { return r.Method == http.MethodGet || r.Method == http.MethodHead }
+
+// admits compares the presented token, hashed so that neither its length nor its
+// text shows in the time taken.
+func (s *Server) admits(r *http.Request) bool {
+	s.mu.RLock()
+	tokens := s.tokens
+	s.mu.RUnlock()
+	if len(tokens) == 0 {
+		return true
+	}
+	scheme, token, _ := strings.Cut(r.Header.Get("Authorization"), " ")
+	sum := sha256.Sum256([]byte(strings.TrimSpace(token)))
+	equal := 0
+	for i := range tokens {
+		equal |= subtle.ConstantTimeCompare(sum[:], tokens[i][:])
+	}
+	return equal == 1 && strings.EqualFold(scheme, "Bearer")
+}
