@@ -9,17 +9,23 @@ import (
 	"github.com/tollgate-apim/tollgate/quota"
 )
 
-// answer is a refusal made ready.
+// answer is a refusal made ready. Header values are shared by many answers: they
+// are replaced, never written to.
 type answer struct {
 	status int
-	header []headerField
 	body   []byte
-}
-
-type headerField struct {
+	length []string // Content-Length
+	// name and value are a header that only some answers have; the name may be
+	// empty.
 	name  string
 	value []string
 }
+
+// Header values of all refusals.
+var (
+	noStore     = []string{"no-store"}
+	problemType = []string{"application/problem+json"}
+)
 
 // Reasons to refuse that are the gateway's own. The others are those of packages
 // matcher and quota.
@@ -31,27 +37,24 @@ const (
 
 // newAnswers prepares the refusals, by their reason.
 func newAnswers(s *settings) map[string]*answer {
-	again := headerField{"Retry-After", []string{seconds(int64(retryUnavailable(s)))}}
-	challenged := func(bearerError string) headerField {
-		return headerField{"Www-Authenticate", []string{challenge(s, bearerError)}}
-	}
+	again := seconds(int64(retryUnavailable(s)))
 	return map[string]*answer{
 		tableUnavailable: newAnswer(s, http.StatusServiceUnavailable, tableUnavailable,
-			"The gateway cannot check API keys at present.", again),
+			"The gateway cannot check API keys at present.", "Retry-After", again),
 		countersFull: newAnswer(s, http.StatusServiceUnavailable, countersFull,
-			"The gateway cannot count this request at present.", again),
+			"The gateway cannot count this request at present.", "Retry-After", again),
 		keyMissing: newAnswer(s, http.StatusUnauthorized, keyMissing,
-			"The request has no API key.", challenged("")),
+			"The request has no API key.", "Www-Authenticate", challenge(s, "")),
 		matcher.KeyInvalid: newAnswer(s, http.StatusUnauthorized, matcher.KeyInvalid,
-			"The API key is not valid.", challenged(`, error="invalid_token"`)),
+			"The API key is not valid.", "Www-Authenticate", challenge(s, `, error="invalid_token"`)),
 		matcher.SubscriptionMissing: newAnswer(s, http.StatusForbidden, matcher.SubscriptionMissing,
-			"No subscription allows this API key to call this API."),
+			"No subscription allows this API key to call this API.", "", ""),
 		matcher.OperationForbidden: newAnswer(s, http.StatusForbidden, matcher.OperationForbidden,
-			"The subscription does not include this operation."),
+			"The subscription does not include this operation.", "", ""),
 		quota.RateLimited: newAnswer(s, http.StatusTooManyRequests, quota.RateLimited,
-			"The rate limit is used up."),
+			"The rate limit is used up.", "", ""),
 		quota.QuotaExceeded: newAnswer(s, http.StatusTooManyRequests, quota.QuotaExceeded,
-			"The quota is used up."),
+			"The quota is used up.", "", ""),
 	}
 }
 
@@ -79,8 +82,8 @@ func challenge(s *settings, bearerError string) string {
 }
 
 // newAnswer prepares one refusal, with a body of RFC 9457 or none.
-func newAnswer(s *settings, status int, reason, detail string, header ...headerField) *answer {
-	a := &answer{status: status, header: append(header, headerField{"Cache-Control", []string{"no-store"}})}
+func newAnswer(s *settings, status int, reason, detail, headerName, headerValue string) *answer {
+	a := &answer{status: status, name: headerName, value: []string{headerValue}}
 	if s.problemBody {
 		a.body, _ = json.Marshal(struct {
 			Type   string `json:"type"`
@@ -89,9 +92,8 @@ func newAnswer(s *settings, status int, reason, detail string, header ...headerF
 			Detail string `json:"detail"`
 			Reason string `json:"reason"`
 		}{"about:blank", http.StatusText(status), status, detail, reason})
-		a.header = append(a.header, headerField{"Content-Type", []string{"application/problem+json"}})
 	}
-	a.header = append(a.header, headerField{"Content-Length", []string{decimal(int64(len(a.body)))}})
+	a.length = []string{decimal(int64(len(a.body)))}
 	return a
 }
 
@@ -99,11 +101,18 @@ func newAnswer(s *settings, status int, reason, detail string, header ...headerF
 func refuse(w http.ResponseWriter, r *http.Request, g *gateway, reason string) {
 	a := g.answers[reason]
 	h := w.Header()
-	for _, field := range a.header {
-		h[field.name] = field.value
+	h["Cache-Control"] = noStore
+	h["Content-Length"] = a.length
+	if a.name != "" {
+		h[a.name] = a.value
 	}
+	if len(a.body) == 0 {
+		w.WriteHeader(a.status)
+		return
+	}
+	h["Content-Type"] = problemType
 	w.WriteHeader(a.status)
-	if len(a.body) > 0 && r.Method != http.MethodHead {
+	if r.Method != http.MethodHead {
 		_, _ = w.Write(a.body)
 	}
 }

@@ -12,8 +12,13 @@ import (
 // one table. Header values are slices that many requests share: they are
 // replaced, never written to.
 type caller struct {
-	// refusal is why all requests are refused, or empty.
-	refusal string
+	// free says that there is nothing to decide: all requests are admitted.
+	free bool
+	// brisk says that there is nothing but a rate limit, and that a token of it
+	// comes back within a second.
+	brisk bool
+
+	refusal string // why all requests are refused, or empty
 	// filtered says that requests have to pass matcher.Allows with who.
 	filtered bool
 	who      *matcher.Caller
@@ -21,26 +26,33 @@ type caller struct {
 	appID        []string
 	subscription []string
 	plan         []string
-	keyTitle     []string // nil for none
+	keyTitle     []string
+	titled       bool // false: keyTitle is nil
 
 	// limited is false where there is nothing to count.
 	limited bool
 	// allowance is nil if the store has no room for its counters.
 	allowance *quota.Allowance
-	rated     bool // by a rate limit
-	quotaed   bool // by a quota
+	// counter, interval and depth are for quota.TakeToken, if the caller is brisk.
+	counter         *quota.Counter
+	interval, depth int64
+	rated           bool // by a rate limit
+	quotaed         bool // by a quota
 	// policy is the RateLimit-Policy header.
 	policy []string
 
-	// digest and header are what the view keeps this caller by; header is
-	// under view.mu.
+	// digest and header are what the caller is kept by. The second is under the
+	// lock of a heldView.
 	digest string
 	header [sha256.Size]byte
 }
 
 // newCaller makes a caller ready.
-func newCaller(who *matcher.Caller, src *source) *caller {
-	c := &caller{refusal: who.Refusal, filtered: who.Filtered, who: who}
+func newCaller(who *matcher.Caller, src *source, digest string) *caller {
+	c := &caller{
+		refusal: who.Refusal, filtered: who.Filtered, who: who,
+		digest: digest,
+	}
 	g := who.Grant
 	if c.refusal != "" {
 		return c
@@ -49,13 +61,18 @@ func newCaller(who *matcher.Caller, src *source) *caller {
 	c.subscription = []string{headerValue(g.Subscription)}
 	c.plan = []string{headerValue(g.Plan)}
 	if title := headerValue(who.KeyTitle); title != "" {
-		c.keyTitle = []string{title}
+		c.keyTitle, c.titled = []string{title}, true
 	}
 	c.rated, c.quotaed = g.RateLimit != nil, g.Quota != nil
 	c.limited = c.rated || c.quotaed
 	if c.limited {
 		c.policy = []string{policy(g)}
 		c.allowance = newAllowance(g, src)
+	}
+	c.free = !c.filtered && !c.limited
+	if !c.filtered && c.allowance != nil {
+		c.counter, c.interval, c.depth = quota.Tokens(c.allowance)
+		c.brisk = c.counter != nil && c.interval <= second
 	}
 	return c
 }

@@ -73,6 +73,27 @@ const (
 // several is what presentedKey returns for the keys of a place that has several.
 const several = "several keys"
 
+// usualKey returns the key that a header's values have if they are a single one
+// in the form that nearly all clients send: the prefix, and behind it what neither
+// begins nor ends with anything but a visible character of ASCII. It is empty in
+// all other cases.
+func usualKey(values []string, prefix string) string {
+	if len(values) != 1 {
+		return ""
+	}
+	key, begin := values[0], len(prefix)
+	if len(key) <= begin || key[:begin] != prefix {
+		return ""
+	}
+	if first := key[begin]; first <= ' ' || first > '~' {
+		return ""
+	}
+	if last := key[len(key)-1]; last <= ' ' || last > '~' {
+		return ""
+	}
+	return key[begin:]
+}
+
 // presentedKey returns the key of a request: from the header, else from the
 // query, else from the cookie. Where it is nowhere, the key is empty if there is
 // none.
@@ -95,8 +116,7 @@ func presentedKey(r *http.Request, s *keySource) (string, place) {
 
 // keyInHeader finds the key among the values of a header.
 func keyInHeader(values []string, s *keySource) (string, place) {
-	// Nearly all requests have it in the usual form.
-	if key, ok := strings.CutPrefix(values[0], s.prefix); ok && len(values) == 1 && key == strings.TrimSpace(key) {
+	if key := usualKey(values, s.prefix); key != "" {
 		return key, inHeader
 	}
 	if len(values) > maxHeaderValues {

@@ -39,12 +39,9 @@ func identify(h http.Header, names *identityNames, c *caller) {
 	}
 	if names.keyTitle != "" {
 		h[names.keyTitle] = c.keyTitle
-		if c.keyTitle == nil {
+		if !c.titled {
 			delete(h, names.keyTitle)
 		}
-	}
-	if h["Connection"] != nil {
-		keepIdentity(h, names)
 	}
 }
 

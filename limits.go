@@ -5,40 +5,93 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/tollgate-apim/tollgate/matcher"
 	"github.com/tollgate-apim/tollgate/quota"
 )
 
 // started is the origin of the clock that limits are counted by, in nanoseconds.
 var started = time.Now()
 
-// spend charges a request to the limits of its caller and tells what is left.
-// Where there is no room it refuses the request and returns false.
-func spend(w http.ResponseWriter, r *http.Request, g *gateway, v *view, c *caller) bool {
+// takeToken charges a request to a rate limit that is all there is to decide, and
+// tells what is left. It returns false, having done nothing, if there is no token
+// or more to decide.
+func takeToken(h http.Header, c *caller) bool {
+	tokens := quota.TakeToken(c.counter, c.interval, c.depth, int64(time.Since(started)))
+	if tokens < 0 {
+		return false
+	}
+	if tokens >= written {
+		writeTokens(h, tokens)
+	} else {
+		h["X-Ratelimit-Remaining"] = writtenTokens[tokens]
+		h["Ratelimit"] = writtenRates[tokens]
+	}
+	h["Ratelimit-Policy"] = c.policy
+	return true
+}
+
+// writeTokens sets the headers that tell what takeToken leaves.
+func writeTokens(h http.Header, tokens int64) {
+	left := decimal(tokens)
+	h["X-Ratelimit-Remaining"] = []string{left}
+	h["Ratelimit"] = []string{`"rate";r=` + left + ";t=1"}
+}
+
+// What takeToken tells of fewer tokens than these is written beforehand.
+const written = 1000
+
+var writtenTokens, writtenRates [][]string
+
+func init() {
+	h := http.Header{}
+	for tokens := int64(0); tokens < written; tokens++ {
+		writeTokens(h, tokens)
+		writtenTokens = append(writtenTokens, h["X-Ratelimit-Remaining"])
+		writtenRates = append(writtenRates, h["Ratelimit"])
+	}
+}
+
+// admit decides on a request, charges it to the limits and tells what is left of
+// them. It answers a request that it does not admit.
+func admit(w http.ResponseWriter, r *http.Request, g *gateway, c *caller) bool {
+	if c.refusal != "" {
+		refuse(w, r, g, c.refusal)
+		return false
+	}
+	if c.filtered && !matcher.Allows(c.who, r.Method, r.URL.Path, r.URL.RawPath) {
+		refuse(w, r, g, matcher.OperationForbidden)
+		return false
+	}
+	if !c.limited {
+		return true
+	}
 	if c.allowance == nil {
 		refuse(w, r, g, countersFull)
 		return false
 	}
 	d := quota.Take(c.allowance, int64(time.Since(started)))
-	if d.Refusal != "" {
-		refuseLimit(w, r, g, v, c, &d)
-		return false
-	}
-	tellLeft(w.Header(), c, &d)
-	return true
-}
-
-// refuseLimit refuses a request for which a limit has no room.
-func refuseLimit(w http.ResponseWriter, r *http.Request, g *gateway, v *view, c *caller, d *quota.Decision) {
 	if d.Refusal == quota.Dropped {
 		// The store has dropped a counter as unused. Nothing was decided or
 		// changed yet, so begin anew, with new counters.
-		forget(v, c)
-		g.ServeHTTP(w, r)
-		return
+		return readmit(w, r, g, c)
 	}
-	tellLeft(w.Header(), c, d)
+	tellLeft(w.Header(), c, &d)
+	if d.Refusal == "" {
+		return true
+	}
 	w.Header()["Retry-After"] = []string{seconds(d.RetryAfter)}
 	refuse(w, r, g, d.Refusal)
+	return false
+}
+
+// readmit is admit with the caller resolved anew.
+func readmit(w http.ResponseWriter, r *http.Request, g *gateway, c *caller) bool {
+	again := renew(g.held, c)
+	if again == nil {
+		refuse(w, r, g, matcher.KeyInvalid)
+		return false
+	}
+	return admit(w, r, g, again)
 }
 
 // tellLeft sets the headers that tell a client what is left: the two that

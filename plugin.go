@@ -2,38 +2,34 @@
 // API only if its key is known, every application that holds the key is
 // subscribed to the API, and the plan of the subscription has room.
 //
-// The plugin is interpreted by Yaegi inside Traefik. There a call of a method
-// costs as much as six calls of a function, and a call into compiled code as much
-// as several statements. That is why the request path, and it alone, is written
-// with plain functions and values prepared beforehand.
+// The plugin is interpreted by Yaegi inside Traefik. There a call of a function
+// allocates an object for each of its parameters, variables and intermediate
+// results, reached or not, and a call of a method or into compiled code several
+// more. That is why the request path, and it alone, is written with few and plain
+// functions, values prepared beforehand, and what is rare in functions of its own.
 package tollgate
 
 import (
 	"context"
 	"crypto/sha256"
 	"net/http"
-	"sync/atomic"
 	"time"
 
 	"github.com/tollgate-apim/tollgate/feed"
-	"github.com/tollgate-apim/tollgate/matcher"
 )
 
 // maxKeyBytes is the length of the longest key that is looked at. It bounds what
 // hashing a request's key can cost.
 const maxKeyBytes = 512
 
-// gateway is the middleware in front of one API, on one router.
+// gateway is what the middleware in front of one API, on one router, is made of.
 type gateway struct {
-	next   http.Handler
 	source *source
-	// view holds the *view of the table in force; empty before the first.
-	view *atomic.Value
+	held   *heldView
 
 	maxStaleness    time.Duration
 	keySource       *keySource
-	header          string // of keySource
-	cookies         bool   // whether keySource names one
+	header, prefix  string // of keySource
 	hideCredentials bool
 	identity        *identityNames
 	// answers holds the refusals by their reason.
@@ -50,62 +46,86 @@ func New(ctx context.Context, next http.Handler, config *Config, _ string) (http
 		return nil, err
 	}
 	src := sources.acquire(ctx, s.sync, report)
-	return &gateway{
-		next:            next,
+	g := &gateway{
 		source:          src,
-		view:            src.view(ctx, viewed{s.api, s.keySource.header, s.keySource.prefix}),
+		held:            src.view(ctx, viewed{s.api, s.keySource.header, s.keySource.prefix}),
 		maxStaleness:    s.maxStaleness,
 		keySource:       s.keySource,
 		header:          s.keySource.header,
-		cookies:         s.keySource.cookie != "",
+		prefix:          s.keySource.prefix,
 		hideCredentials: s.hideCredentials,
 		identity:        &s.identity,
 		answers:         newAnswers(s),
-	}, nil
+	}
+	if g.maxStaleness > 0 {
+		return whileFresh(g, handler(next, g)), nil
+	}
+	return handler(next, g), nil
 }
 
-// ServeHTTP admits a request and hands it on, or refuses it.
-func (g *gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	v, _ := g.view.Load().(*view)
-	if v == nil || g.maxStaleness > 0 && stale(g) {
-		refuse(w, r, g, tableUnavailable)
-		return
-	}
+// handler returns the request path: it admits a request and hands it on to next,
+// or refuses it. It is a function literal because what that captures, unlike a
+// field, is reached without an intermediate result.
+func handler(next http.Handler, g *gateway) http.Handler {
+	held, mu := g.held, &g.held.mu
+	keyHeader, hide, elsewhere := g.header, g.hideCredentials, g.keySource.cookie != ""
+	appID, subscription, plan, keyTitle := g.identity.appID, g.identity.subscription, g.identity.plan, g.identity.keyTitle
+	allNamed := len(g.identity.list()) == 4
 
-	// Nearly all requests have the key in the header, and have come before.
-	var c *caller
-	at := inHeader
-	if values := r.Header[g.header]; len(values) == 1 {
-		v.mu.Lock()
-		c = v.recalled[sha256.Sum256([]byte(values[0]))]
-		v.mu.Unlock()
-	}
-	if c == nil {
-		if c, at = meet(v, w, r, g); c == nil {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		// Nearly all requests have the key in the header, and have come before.
+		var c *caller
+		h := r.Header
+		if values := h[keyHeader]; len(values) == 1 {
+			name := sha256.Sum256([]byte(values[0]))
+			mu.Lock()
+			c = held.recalled[name]
+			mu.Unlock()
+		}
+		if c == nil {
+			if c = meet(w, r, g); c == nil {
+				return
+			}
+		} else if hide {
+			if elsewhere || r.URL.RawQuery != "" {
+				hideKey(r, g.keySource)
+			} else {
+				delete(h, keyHeader)
+			}
+		}
+
+		admitted := c.free
+		if c.brisk {
+			admitted = takeToken(w.Header(), c)
+		}
+		if !admitted && !admit(w, r, g, c) {
 			return
 		}
-	}
-	if c.refusal != "" {
-		refuse(w, r, g, c.refusal)
-		return
-	}
-	if c.filtered && !matcher.Allows(c.who, r.Method, r.URL.Path, r.URL.RawPath) {
-		refuse(w, r, g, matcher.OperationForbidden)
-		return
-	}
-	if c.limited && !spend(w, r, g, v, c) {
-		return
-	}
 
-	identify(r.Header, g.identity, c)
-	if g.hideCredentials {
-		if at == inHeader && r.URL.RawQuery == "" && !g.cookies {
-			delete(r.Header, g.header)
+		if allNamed && c.titled {
+			h[appID] = c.appID
+			h[subscription] = c.subscription
+			h[plan] = c.plan
+			h[keyTitle] = c.keyTitle
 		} else {
-			hideKey(r, g.keySource)
+			identify(h, g.identity, c)
 		}
-	}
-	g.next.ServeHTTP(w, r)
+		if h["Connection"] != nil {
+			keepIdentity(h, g.identity)
+		}
+		next.ServeHTTP(w, r)
+	})
+}
+
+// whileFresh is a gateway's handler that refuses requests when its table is stale.
+func whileFresh(g *gateway, handler http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if stale(g) {
+			refuse(w, r, g, tableUnavailable)
+			return
+		}
+		handler.ServeHTTP(w, r)
+	})
 }
 
 // stale reports whether the endpoint has not confirmed its table for too long.

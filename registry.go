@@ -9,7 +9,6 @@ import (
 	"net/http"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/tollgate-apim/tollgate/feed"
@@ -51,7 +50,7 @@ type source struct {
 	endpoints []string
 	insecure  bool // nobody checks who answers there
 
-	// views holds the *view of the table in force for each API and key source
+	// views holds the view of the table in force for each API and key source
 	// that has a middleware, or had one when the table came.
 	viewsMu sync.Mutex
 	views   map[viewed]*heldView
@@ -191,14 +190,8 @@ type viewed struct {
 	header, prefix string // of the key source
 }
 
-// heldView is where a view stands: a value that is empty until there is a table.
-type heldView struct {
-	view atomic.Value // *view
-	uses int          // of middlewares whose context has not ended
-}
-
 // view returns where a view stands, for as long as ctx lasts.
-func (s *source) view(ctx context.Context, of viewed) *atomic.Value {
+func (s *source) view(ctx context.Context, of viewed) *heldView {
 	s.viewsMu.Lock()
 	defer s.viewsMu.Unlock()
 	held := s.views[of]
@@ -206,7 +199,7 @@ func (s *source) view(ctx context.Context, of viewed) *atomic.Value {
 		held = &heldView{}
 		s.views[of] = held
 		if snapshot := feed.Current(s.feed); snapshot != nil {
-			held.view.Store(newView(snapshot.Table, of.api, s))
+			enforce(held, newView(snapshot.Table, of.api, s))
 		}
 	}
 	held.uses++
@@ -216,7 +209,7 @@ func (s *source) view(ctx context.Context, of viewed) *atomic.Value {
 		held.uses--
 		s.viewsMu.Unlock()
 	})
-	return &held.view
+	return held
 }
 
 // activate makes the table of a snapshot the one that all middlewares decide by,
@@ -229,7 +222,7 @@ func (s *source) activate(snapshot *feed.Snapshot) {
 			delete(s.views, of)
 		}
 		// Requests in flight may still use one that was given up.
-		held.view.Store(newView(snapshot.Table, of.api, s))
+		enforce(held, newView(snapshot.Table, of.api, s))
 	}
 }
 

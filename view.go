@@ -10,6 +10,26 @@ import (
 	"github.com/tollgate-apim/tollgate/table"
 )
 
+// heldView is where the view of the table in force stands for the gateways that
+// share it. Any number of goroutines may use it.
+type heldView struct {
+	mu   sync.Mutex
+	view *view // nil before the first table
+	// recalled has the callers of view whose key came in a header, by the
+	// SHA-256 of its value, which costs a tenth of the digest and tells the key
+	// no more than that.
+	recalled map[[sha256.Size]byte]*caller
+
+	uses int // of middlewares whose context has not ended; under source.viewsMu
+}
+
+// enforce puts a view in force.
+func enforce(held *heldView, v *view) {
+	held.mu.Lock()
+	defer held.mu.Unlock()
+	held.view, held.recalled = v, map[[sha256.Size]byte]*caller{}
+}
+
 // view is a table as seen by the gateways of one API. What a key may do there is
 // worked out when it first comes, because a table may hold a million of them, and
 // kept. A new table comes with new views, so nothing that is kept needs to be
@@ -22,28 +42,49 @@ type view struct {
 	resolving sync.Mutex // guards filters
 	filters   matcher.Filters
 
-	mu sync.Mutex
-	// resolved has the callers by digest, and recalled those whose key came in
-	// a header by the SHA-256 of its value, which costs a tenth of the digest.
-	// Neither tells the key. Unknown keys leave no trace.
+	// resolved has the callers by the digest of their key. Unknown keys leave
+	// no trace.
+	mu       sync.Mutex
 	resolved map[string]*caller
-	recalled map[[sha256.Size]byte]*caller
 }
 
-// maxCallers is how many callers a view keeps. One more starts over.
+// maxCallers is how many callers a view keeps, and how many are recalled. One
+// more starts over.
 const maxCallers = 1 << 16
 
 func newView(t *table.Table, api string, src *source) *view {
-	return &view{
-		table: t, api: api, source: src, filters: matcher.Filters{},
-		resolved: map[string]*caller{}, recalled: map[[sha256.Size]byte]*caller{},
-	}
+	return &view{table: t, api: api, source: src, filters: matcher.Filters{}, resolved: map[string]*caller{}}
 }
 
 // meet returns the caller of a request that cannot be told by its header alone,
-// or that comes for the first time, and where its key is. It answers a request
+// or that comes for the first time, and hides the key. It answers a request
 // without a valid key itself, and then returns nil.
-func meet(v *view, w http.ResponseWriter, r *http.Request, g *gateway) (*caller, place) {
+func meet(w http.ResponseWriter, r *http.Request, g *gateway) *caller {
+	g.held.mu.Lock()
+	v := g.held.view
+	g.held.mu.Unlock()
+	if v == nil {
+		refuse(w, r, g, tableUnavailable)
+		return nil
+	}
+	key := usualKey(r.Header[g.header], g.prefix)
+	if key == "" {
+		return meetElsewhere(w, r, g, v)
+	}
+	if len(key) > maxKeyBytes {
+		refuse(w, r, g, matcher.KeyInvalid)
+		return nil
+	}
+	digest := hashing.Digest(key)
+	if len(table.Holders(v.table, digest)) == 0 {
+		refuse(w, r, g, matcher.KeyInvalid)
+		return nil
+	}
+	return welcome(w, r, g, v, digest, inHeader)
+}
+
+// meetElsewhere is meet for a key in any place and form.
+func meetElsewhere(w http.ResponseWriter, r *http.Request, g *gateway, v *view) *caller {
 	key, at := presentedKey(r, g.keySource)
 	if at == nowhere || len(key) > maxKeyBytes {
 		reason := matcher.KeyInvalid
@@ -51,17 +92,25 @@ func meet(v *view, w http.ResponseWriter, r *http.Request, g *gateway) (*caller,
 			reason = keyMissing
 		}
 		refuse(w, r, g, reason)
-		return nil, nowhere
+		return nil
 	}
-	c := resolve(v, hashing.Digest(key))
+	return welcome(w, r, g, v, hashing.Digest(key), at)
+}
+
+// welcome returns the caller whose key has a digest and was found at a place.
+func welcome(w http.ResponseWriter, r *http.Request, g *gateway, v *view, digest string, at place) *caller {
+	c := resolve(v, digest)
 	if c == nil {
 		refuse(w, r, g, matcher.KeyInvalid)
-		return nil, nowhere
+		return nil
 	}
 	if at == inHeader {
-		keep(v, c, sha256.Sum256([]byte(r.Header[g.header][0])))
+		keep(g.held, v, c, sha256.Sum256([]byte(r.Header[g.header][0])))
 	}
-	return c, at
+	if g.hideCredentials {
+		hideKey(r, g.keySource)
+	}
+	return c
 }
 
 // resolve works out what the key of a digest may do, or returns nil if it is
@@ -91,36 +140,48 @@ func resolveListed(v *view, digest string) *caller {
 	if who.Refusal == matcher.KeyInvalid {
 		return nil
 	}
-	c = newCaller(who, v.source)
+	c = newCaller(who, v.source, digest)
 	if c.limited && c.allowance == nil {
 		// The store of counters is full: try again at the next request.
 		return c
 	}
-	c.digest = digest
 	v.mu.Lock()
 	if len(v.resolved) >= maxCallers {
-		v.resolved, v.recalled = map[string]*caller{}, map[[sha256.Size]byte]*caller{}
+		v.resolved = map[string]*caller{}
 	}
 	v.resolved[digest] = c
 	v.mu.Unlock()
 	return c
 }
 
-// keep makes a resolved caller one that is recalled by the header that presented
-// its key.
-func keep(v *view, c *caller, header [sha256.Size]byte) {
-	v.mu.Lock()
-	defer v.mu.Unlock()
-	if v.resolved[c.digest] == c {
-		v.recalled[header] = c
-		c.header = header
+// keep makes a caller one that is recalled by the header that presented its key,
+// if its view is in force.
+func keep(held *heldView, v *view, c *caller, header [sha256.Size]byte) {
+	held.mu.Lock()
+	defer held.mu.Unlock()
+	if held.view != v || c.limited && c.allowance == nil {
+		return
 	}
+	if len(held.recalled) >= maxCallers {
+		held.recalled = map[[sha256.Size]byte]*caller{}
+	}
+	held.recalled[header] = c
+	c.header = header
 }
 
-// forget makes the view resolve a caller anew when it comes again.
-func forget(v *view, c *caller) {
+// renew resolves a caller anew, by the view in force. It returns nil if its key is
+// no longer valid.
+func renew(held *heldView, c *caller) *caller {
+	held.mu.Lock()
+	v := held.view
+	if held.recalled[c.header] == c {
+		delete(held.recalled, c.header)
+	}
+	held.mu.Unlock()
 	v.mu.Lock()
-	defer v.mu.Unlock()
-	delete(v.resolved, c.digest)
-	delete(v.recalled, c.header)
+	if v.resolved[c.digest] == c {
+		delete(v.resolved, c.digest)
+	}
+	v.mu.Unlock()
+	return resolve(v, c.digest)
 }

@@ -47,29 +47,47 @@ func TestCallersAreResolvedOnce(t *testing.T) {
 		}()
 	}
 	wait.Wait()
-	if len(v.resolved) != 1 || len(v.recalled) != 0 {
-		t.Errorf("the view keeps %d and %d callers, want ann alone", len(v.resolved), len(v.recalled))
+	if len(v.resolved) != 1 {
+		t.Errorf("the view keeps %d callers, want ann alone", len(v.resolved))
 	}
 }
 
-func TestCallersAreForgotten(t *testing.T) {
-	v := testView()
+func TestCallersAreRenewed(t *testing.T) {
+	v, held := testView(), &heldView{}
+	enforce(held, v)
 	name := sha256.Sum256([]byte("Bearer ann"))
 	ann := resolve(v, hashing.Digest("ann"))
-	keep(v, ann, name)
-	if v.recalled[name] != ann {
+	keep(held, v, ann, name)
+	if held.recalled[name] != ann {
 		t.Fatal("ann is not recalled by her header")
 	}
-	forget(v, ann)
-	if len(v.resolved)+len(v.recalled) != 0 {
-		t.Errorf("the view still keeps %d and %d callers", len(v.resolved), len(v.recalled))
-	}
-	keep(v, ann, name)
-	if len(v.recalled) != 0 {
-		t.Error("a caller that was forgotten came back")
-	}
-	if again := resolve(v, hashing.Digest("ann")); again == nil || again == ann {
+	again := renew(held, ann)
+	if again == nil || again == ann || v.resolved[ann.digest] != again {
 		t.Error("ann was not resolved anew")
+	}
+	if len(held.recalled) != 0 {
+		t.Error("the first ann is still recalled")
+	}
+	keep(held, v, again, name)
+	if renew(held, ann); held.recalled[name] != again {
+		t.Error("renewing the first ann again takes the second one away")
+	}
+}
+
+// What was found by one table is not recalled under the next.
+func TestCallersAreOfTheTableInForce(t *testing.T) {
+	old, held := testView(), &heldView{}
+	enforce(held, old)
+	name := sha256.Sum256([]byte("Bearer ann"))
+	ann := resolve(old, hashing.Digest("ann"))
+	keep(held, old, ann, name)
+	enforce(held, testView())
+	if len(held.recalled) != 0 {
+		t.Error("ann is recalled under the next table")
+	}
+	keep(held, old, ann, name)
+	if len(held.recalled) != 0 {
+		t.Error("a request under the old table has ann recalled under the next")
 	}
 }
 
@@ -82,5 +100,18 @@ func TestCallersAreBounded(t *testing.T) {
 	ann := resolve(v, hashing.Digest("ann"))
 	if ann == nil || len(v.resolved) != 1 {
 		t.Errorf("got %v from a full view, which keeps %d callers, want the new one alone", ann, len(v.resolved))
+	}
+}
+
+func TestRecalledCallersAreBounded(t *testing.T) {
+	v, held := testView(), &heldView{}
+	enforce(held, v)
+	ann := resolve(v, hashing.Digest("ann"))
+	for i := 0; i < maxCallers; i++ {
+		held.recalled[[sha256.Size]byte{byte(i), byte(i >> 8)}] = &caller{}
+	}
+	keep(held, v, ann, sha256.Sum256([]byte("Bearer ann")))
+	if len(held.recalled) != 1 {
+		t.Errorf("%d callers are recalled, want ann alone", len(held.recalled))
 	}
 }

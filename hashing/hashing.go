@@ -7,10 +7,7 @@
 // cache where it is not (keccak.go, cache.go).
 package hashing
 
-import (
-	"crypto"
-	"encoding/hex"
-)
+import "crypto"
 
 const (
 	// rate is how many bytes of message SHAKE-256 takes in between two
@@ -20,25 +17,14 @@ const (
 	size = 64
 )
 
-// hostAgrees is settled once, when the package is loaded.
-var hostAgrees bool
-
-// Yaegi does not see that a variable's initializer reaches another variable
-// through a function, as givesKnownAnswers reaches knownAnswers: it would run
-// with no answers to give and agree to anything. An init function runs after all
-// variables.
-func init() {
-	hostAgrees = crypto.SHA3_256.Available() && givesKnownAnswers(hostSum)
-}
-
 // recent remembers what the interpreted permutation computed.
 var recent = newCache(4096)
 
 // Digest returns the digest of key. It may be called from any goroutine.
 func Digest(key string) string {
 	if hostAgrees {
-		if sum, ok := hostSum(key); ok {
-			return hex.EncodeToString(sum)
+		if digest := hostDigest(key); digest != "" {
+			return digest
 		}
 	}
 	return recent.digest(key)
@@ -49,12 +35,25 @@ func Compiled() bool {
 	return hostAgrees
 }
 
-// pad returns key as whole blocks, padded as SHAKE pads: the domain bits 1111
-// and the first bit of 10*1 in one byte, its last bit in the last.
-func pad(key string) []byte {
-	blocks := make([]byte, (len(key)/rate+1)*rate)
-	copy(blocks, key)
-	blocks[len(key)] = 0x1f
-	blocks[len(blocks)-1] |= 0x80
-	return blocks
+var (
+	// paddings has what makes a key of each length, modulo rate, whole blocks,
+	// as SHAKE pads: the domain bits 1111 and the first bit of 10*1 in one byte,
+	// its last bit in the last.
+	paddings = make([]string, rate)
+	// hostAgrees is settled once, when the package is loaded.
+	hostAgrees bool
+)
+
+// Yaegi does not see that a variable's initializer reaches another variable
+// through a function, as givesKnownAnswers reaches knownAnswers: it would run
+// with no answers to give and agree to anything. An init function runs after all
+// variables.
+func init() {
+	for length := range paddings {
+		padding := make([]byte, rate-length)
+		padding[0] = 0x1f
+		padding[len(padding)-1] |= 0x80
+		paddings[length] = string(padding)
+	}
+	hostAgrees = crypto.SHA3_256.Available() && givesKnownAnswers(hostDigest)
 }

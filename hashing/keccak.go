@@ -7,7 +7,7 @@ import "encoding/binary"
 // instead of calls.
 func interpretedSum(key string) []byte {
 	state := make([]uint64, 25)
-	for blocks := pad(key); len(blocks) > 0; blocks = blocks[rate:] {
+	for blocks := []byte(key + paddings[len(key)%rate]); len(blocks) > 0; blocks = blocks[rate:] {
 		for i := 0; i < rate/8; i++ {
 			state[i] ^= binary.LittleEndian.Uint64(blocks[8*i:])
 		}

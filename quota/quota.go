@@ -61,6 +61,35 @@ func NewAllowance(limit *RateLimit, rate *Counter, quota *Quota, used *Counter) 
 	return a
 }
 
+// Tokens returns what TakeToken takes for an allowance. It returns a nil counter
+// if there is a quota or no rate limit.
+func Tokens(a *Allowance) (counter *Counter, interval, depth int64) {
+	if a.limit == nil || a.quota != nil {
+		return nil, 0, 0
+	}
+	return a.rate, a.limit.interval, a.limit.depth
+}
+
+// TakeToken is Take for a rate limit alone, in the usual case: it charges a
+// request and returns how many tokens are left. Otherwise it does nothing and
+// returns -1, and it is for Take to decide. It may be called from any goroutine.
+func TakeToken(counter *Counter, interval, depth, now int64) int64 {
+	counter.mu.Lock()
+	if counter.fullAt < now {
+		counter.fullAt = now
+	}
+	depth -= counter.fullAt - now
+	depth -= interval
+	if depth < 0 || counter.interval != interval {
+		depth = -1
+	} else {
+		counter.fullAt += interval
+		depth /= interval
+	}
+	counter.mu.Unlock()
+	return depth
+}
+
 // Decision says whether a request may pass, and what is left after it.
 type Decision struct {
 	// Refusal is empty for an admitted request.

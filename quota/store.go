@@ -34,7 +34,7 @@ func idle(c *Counter, now int64) bool {
 // out that it was dropped.
 func drop(c *Counter) {
 	c.dropped = true
-	c.fullAt, c.interval = math.MaxInt64, 1
+	c.fullAt, c.interval = math.MaxInt64, 0
 	c.window.total, c.window.expiry = math.MaxInt64, math.MaxInt64
 }
 
