@@ -85,6 +85,15 @@ func meet(w http.ResponseWriter, r *http.Request, g *gateway) *caller {
 
 // meetElsewhere is meet for a key in any place and form.
 func meetElsewhere(w http.ResponseWriter, r *http.Request, g *gateway, v *view) *caller {
+	if r.Header[g.header] == nil && r.URL.RawQuery == "" && g.keySource.cookie == "" {
+		refuse(w, r, g, keyMissing)
+		return nil
+	}
+	return meetAnywhere(w, r, g, v)
+}
+
+// meetAnywhere is meetElsewhere for a request that may have a key.
+func meetAnywhere(w http.ResponseWriter, r *http.Request, g *gateway, v *view) *caller {
 	key, at := presentedKey(r, g.keySource)
 	if at == nowhere || len(key) > maxKeyBytes {
 		reason := matcher.KeyInvalid

@@ -20,10 +20,10 @@ func Readings(path, rawPath string) []string {
 
 // Matches reports whether a matcher matches a method and one reading of a path.
 func Matches(m table.Matcher, method, reading string) bool {
-	return allowsPath(&operations{[]alternative{newAlternative(m)}}, strings.ToUpper(method), reading)
+	return allowsPath(&operations{alternatives: []alternative{newAlternative(m)}}, strings.ToUpper(method), reading)
 }
 
 // MatchesAnyPath reports whether a matcher matches a method, whatever the path.
 func MatchesAnyPath(m table.Matcher, method string) bool {
-	return allowsAnyPath(&operations{[]alternative{newAlternative(m)}}, strings.ToUpper(method))
+	return allowsAnyPath(&operations{alternatives: []alternative{newAlternative(m)}}, strings.ToUpper(method))
 }

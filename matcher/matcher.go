@@ -4,7 +4,11 @@
 // knows the table and nothing of HTTP, limits or time.
 package matcher
 
-import "github.com/tollgate-apim/tollgate/table"
+import (
+	"regexp"
+
+	"github.com/tollgate-apim/tollgate/table"
+)
 
 // Why a request is refused.
 const (
@@ -41,6 +45,7 @@ type Caller struct {
 	// Filtered says that requests have to pass Allows too.
 	Filtered bool
 	filters  []*operations
+	usual    *regexp.Regexp // of the only filter, or nil
 }
 
 // Filters keeps the operation filters of an API that were made ready, by
@@ -72,6 +77,10 @@ func Resolve(t *table.Table, api, digest string, filters Filters) (*Caller, []st
 		if grant.operations != nil {
 			caller.Filtered = true
 			caller.filters = append(caller.filters, grant.operations)
+			caller.usual = nil
+			if len(caller.filters) == 1 {
+				caller.usual = grant.operations.usual
+			}
 		}
 		if caller.Grant == nil || before(grant, caller.Grant) {
 			caller.Grant, caller.KeyTitle = grant, holder.Title
@@ -95,6 +104,14 @@ func before(a, b *Grant) bool {
 // Path is the decoded path of the request, rawPath its encoded form where that
 // is not the usual one (url.URL.RawPath).
 func Allows(c *Caller, method, path, rawPath string) bool {
+	if c.usual != nil && rawPath == "" && !unusualPath.MatchString(path) && c.usual.MatchString(method+" "+path) {
+		return true
+	}
+	return allAllow(c, method, path, rawPath)
+}
+
+// allAllow is Allows in any case.
+func allAllow(c *Caller, method, path, rawPath string) bool {
 	for _, filter := range c.filters {
 		if !allows(filter, method, path, rawPath) {
 			return false

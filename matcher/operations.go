@@ -13,7 +13,15 @@ import (
 // operations are the alternatives that a filter allows.
 type operations struct {
 	alternatives []alternative
+	// usual matches a method, a space and a path if an alternative without an
+	// expression of its own does. It is one call into compiled code where
+	// asking one alternative after the other is many. It may be nil, and what it
+	// does not match may be allowed all the same.
+	usual *regexp.Regexp
 }
+
+// maxUsual bounds the alternatives that are made one expression.
+const maxUsual = 200
 
 // alternative is a table.Matcher made ready.
 type alternative struct {
@@ -37,8 +45,48 @@ func newOperations(api table.API, include []string) (ops *operations, unknown st
 			ops.alternatives = append(ops.alternatives, newAlternative(m))
 		}
 	}
+	ops.usual = newUsual(ops.alternatives)
 	return ops, unknown
 }
+
+// newUsual returns the expression for the alternatives that have none themselves.
+func newUsual(alternatives []alternative) *regexp.Regexp {
+	var expressions []string
+	for i := range alternatives {
+		a := &alternatives[i]
+		if a.regex != nil {
+			continue
+		}
+		method := "[^ ]+"
+		if a.methods != nil {
+			var names []string
+			for name := range a.methods {
+				names = append(names, regexp.QuoteMeta(name))
+			}
+			method = "(?i:" + strings.Join(names, "|") + ")"
+		}
+		switch {
+		case a.anyPath:
+			expressions = append(expressions, method+" .*")
+		case a.path != "":
+			expressions = append(expressions, method+" "+regexp.QuoteMeta(a.path))
+		default:
+			expressions = append(expressions, method+" "+regexp.QuoteMeta(a.prefix)+"(?:/.*)?")
+		}
+	}
+	if len(expressions) == 0 || len(expressions) > maxUsual {
+		return nil
+	}
+	usual, err := regexp.Compile("^(?:" + strings.Join(expressions, "|") + ")$")
+	if err != nil {
+		return nil
+	}
+	return usual
+}
+
+// unusualPath finds what keeps a path from being compared as it is: all that
+// plain refuses, and all that is not visible ASCII.
+var unusualPath = regexp.MustCompile(`/[./]|[^!-~]|[\\;%?#]`)
 
 // newAlternative makes a matcher ready. Its expression compiles: the table was
 // validated.

@@ -1,6 +1,7 @@
 package matcher
 
 import (
+	"math/rand"
 	"net/url"
 	"path"
 	"regexp"
@@ -266,4 +267,56 @@ func FuzzPrefixHolds(f *testing.F) {
 			}
 		}
 	})
+}
+
+// The one expression of a filter only hastens what its alternatives say.
+func TestUsualExpressionAgrees(t *testing.T) {
+	random := rand.New(rand.NewSource(1))
+	pick := func(from []string) string { return from[random.Intn(len(from))] }
+	paths := []string{"/", "/a", "/a/", "/a/b", "/ab", "/a.b", "/A", "/a|b", "/(a", "/a$", "/ä", "/a b", "/a\n", "/a//b", "/a/../b", "/a;b", "/a%2Fb", "", "*"}
+	methods := []string{"GET", "get", "POST", "M-SEARCH", "GETS", "*"}
+	yes, no := 0, 0
+	for i := 0; i < 3000; i++ {
+		var matchers []table.Matcher
+		for n := random.Intn(4); n >= 0; n-- {
+			m := table.Matcher{}
+			for random.Intn(2) == 0 {
+				m.Methods = append(m.Methods, pick(methods))
+			}
+			switch random.Intn(4) {
+			case 0:
+				m.Path = pick(paths[:10])
+			case 1:
+				m.PathPrefix = pick(paths[:10])
+			case 2:
+				m.PathRegex = "^/a$"
+			default:
+				m.Methods = append(m.Methods, pick(methods))
+			}
+			matchers = append(matchers, m)
+		}
+		s := filtered(map[string][]table.Matcher{"set": matchers}, "set")
+		c := meet(s, "k")
+		slow := &Caller{filters: c.filters}
+		for j := 0; j < 10; j++ {
+			method, path := pick(methods), pick(paths)
+			got, want := Allows(c, method, path, ""), Allows(slow, method, path, "")
+			if got != want {
+				t.Fatalf("%+v, %s %q: got %t, want %t", matchers, method, path, got, want)
+			}
+			if want {
+				yes++
+			} else {
+				no++
+			}
+		}
+	}
+	if yes < 1000 || no < 1000 {
+		t.Errorf("%d allowed and %d not: the requests show nothing", yes, no)
+	}
+	for _, path := range paths {
+		if !plain(path) && !unusualPath.MatchString(path) {
+			t.Errorf("%q passes for usual", path)
+		}
+	}
 }
