@@ -71,3 +71,33 @@ func TestSeconds(t *testing.T) {
 		}
 	}
 }
+
+// What is written beforehand and what is not is told in the same way.
+func TestTokensLeft(t *testing.T) {
+	withSources(t, holding(testTable(table.Plan{RateLimit: &table.RateLimit{
+		Limit: written + 2, Period: "1s", Bucket: table.BucketApplication,
+	}}), 0))
+	r := newRig(t, testConfig(weatherAPI))
+	begin := time.Now()
+	var seen []string
+	for i := 0; i < 4; i++ {
+		h := r.do("GET", "/weather", "Authorization: Bearer ann").Header()
+		left := h.Get("X-Ratelimit-Remaining")
+		seen = append(seen, left)
+		if got, want := h.Get("RateLimit"), `"rate";r=`+left+";t=1"; got != want {
+			t.Errorf("got RateLimit %s, want %s", got, want)
+		}
+		if got, want := h.Get("RateLimit-Policy"), `"rate";q=1002;w=1`; got != want {
+			t.Errorf("got RateLimit-Policy %s, want %s", got, want)
+		}
+	}
+	// Where the machine was slow tokens came back meanwhile.
+	if time.Since(begin) < time.Millisecond && strings.Join(seen, " ") != "1001 1000 999 998" {
+		t.Errorf("got %s left, want 1001 1000 999 998", seen)
+	}
+	for tokens, want := range map[int]string{0: "0", 7: "7", written - 1: "999"} {
+		if got := writtenTokens[tokens][0]; got != want {
+			t.Errorf("%d tokens are written as %s", tokens, got)
+		}
+	}
+}

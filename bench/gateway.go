@@ -62,8 +62,8 @@ func (g *gateway) start(ctx context.Context, o gatewayOptions) (measured []*row,
 		url  *string
 		spec tableSpec
 	}{
-		{&g.endpoints.small, tableSpec{Revision: 1, Keys: 10, APIs: 1}},
-		{&g.endpoints.apis, tableSpec{Revision: 1, Keys: 10, APIs: manyAPIs}},
+		{&g.endpoints.small, tableSpec{Revision: 1, Keys: keysInUse, APIs: 1}},
+		{&g.endpoints.apis, tableSpec{Revision: 1, Keys: keysInUse, APIs: manyAPIs}},
 		{&g.endpoints.big, smallest},
 	} {
 		server, err := startTableServer(t.spec)

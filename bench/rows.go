@@ -90,6 +90,10 @@ func basic(buf []byte, _ uint64) []byte {
 	return append(buf, "Authorization: Basic dXNlcjpwYXNzd29yZA==\r\n"...)
 }
 
+// keysInUse is how many keys come in turn. Each of them may come a thousand times
+// a second, which is more than it does.
+const keysInUse = 100
+
 // manyAPIs is how many APIs the gateway with many APIs has.
 const manyAPIs = 1000
 
@@ -106,11 +110,11 @@ func rows(e endpoints) []*row {
 		{Row: report.Row{Name: report.Native, Title: "Traefik's basicAuth {SHA} + rateLimit", Status: 200},
 			middlewares: native(), credentials: basic},
 		{Row: report.Row{Name: report.Tollgate, Title: "Tollgate: rate limit", Status: 200},
-			middlewares: []stack.Middleware{small}, credentials: numbered(10)},
+			middlewares: []stack.Middleware{small}, credentials: numbered(keysInUse)},
 		{Row: report.Row{Name: report.Full, Title: "Tollgate: rate limit, quota, operation filter", Status: 200},
 			middlewares: []stack.Middleware{small}, credentials: bearer(fullKey)},
 		{Row: report.Row{Name: report.APIs, Title: fmt.Sprintf("Tollgate: rate limit, one of %s APIs", report.Thousands(manyAPIs)), Status: 200},
-			middlewares: []stack.Middleware{tollgate(0, e.apis)}, credentials: numbered(10)},
+			middlewares: []stack.Middleware{tollgate(0, e.apis)}, credentials: numbered(keysInUse)},
 		{Row: report.Row{Name: report.Unknown, Title: "Tollgate refuses: unknown keys", Status: 401},
 			through: report.Tollgate, credentials: unknown},
 		{Row: report.Row{Name: report.Missing, Title: "Tollgate refuses: no key", Status: 401},
@@ -129,10 +133,10 @@ func bigRows(e endpoints, keys int) []*row {
 	title := "Tollgate: " + report.Thousands(keys) + " keys in the table, "
 	config := stack.Config{API: apiName(0), Sync: stack.Sync{Endpoint: e.big, Interval: "100ms", Timeout: "120s"}}
 	return []*row{
-		{Row: report.Row{Name: report.FewKeys, Title: "Tollgate: 10 keys in the table, beside the next two", Status: 200},
-			through: report.Tollgate, credentials: numbered(10)},
-		{Row: report.Row{Name: report.ManyKeys, Title: title + "10 in use", Status: 200, Keys: keys},
-			middlewares: []stack.Middleware{stack.Tollgate(config)}, credentials: numbered(10)},
+		{Row: report.Row{Name: report.FewKeys, Title: fmt.Sprintf("Tollgate: %d keys in the table, beside the next two", keysInUse), Status: 200},
+			through: report.Tollgate, credentials: numbered(keysInUse)},
+		{Row: report.Row{Name: report.ManyKeys, Title: title + fmt.Sprintf("%d in use", keysInUse), Status: 200, Keys: keys},
+			middlewares: []stack.Middleware{stack.Tollgate(config)}, credentials: numbered(keysInUse)},
 		{Row: report.Row{Name: report.ManyKeysUsed, Title: title + "10,000 in use", Status: 200, Keys: keys},
 			through: report.ManyKeys, credentials: numbered(keysUsed), warmUp: keysUsed},
 	}

@@ -55,7 +55,7 @@ func (s tableSpec) bytes() []byte {
 	b.Grow(s.Keys*330 + s.APIs*200 + s.APIs*60*min(s.Keys, 20) + 4096)
 	fmt.Fprintf(&b, `{"revision":%d,"issuedAt":"2026-11-21T17:00:00Z",`, s.Revision)
 	b.WriteString(`"plans":{` +
-		`"bench/rate":{"title":"Rate limit","rateLimit":{"limit":100000,"period":"1s","bucket":"application"}},` +
+		`"bench/rate":{"title":"Rate limit","rateLimit":{"limit":1000,"period":"1s","bucket":"application"}},` +
 		`"bench/full":{"title":"Both","rateLimit":{"limit":100000,"period":"1s"},"quota":{"limit":1000000000,"period":"720h"}},` +
 		`"bench/limited":{"title":"Used up","rateLimit":{"limit":1,"period":"1h"}}},`)
 	b.WriteString(`"apis":{`)

@@ -453,3 +453,82 @@ func BenchmarkTake(b *testing.B) {
 		Take(a, int64(i))
 	}
 }
+
+// TakeToken, and Take where it does nothing, decide as Take alone does.
+func TestTakeTokenAgreesWithTake(t *testing.T) {
+	for seed := int64(0); seed < 30; seed++ {
+		random := rand.New(rand.NewSource(seed))
+		limit := func() *RateLimit {
+			return rateOf(1+random.Int63n(50), 1+random.Int63n(50), second*(1+random.Int63n(60)))
+		}
+		rate := limit()
+		quick, plain := allowance(rate, nil), allowance(rate, nil)
+		taken := 0
+		var now int64
+		for i := 0; i < 2000; i++ {
+			now += random.Int63n(2 * rate.interval)
+			if random.Intn(200) == 0 {
+				rate = limit()
+				quick, plain = edited(quick, rate, nil), edited(plain, rate, nil)
+			}
+			want := Take(plain, now)
+			counter, interval, depth := Tokens(quick)
+			tokens := TakeToken(counter, interval, depth, now)
+			if tokens < 0 {
+				if got := Take(quick, now); got != want {
+					t.Fatalf("seed %d at %d: got %+v, want %+v", seed, now, got, want)
+				}
+				continue
+			}
+			taken++
+			if want.Refusal != "" || tokens != want.RateLeft {
+				t.Fatalf("seed %d at %d: %d tokens left, want %+v", seed, now, tokens, want)
+			}
+		}
+		if taken < 100 {
+			t.Errorf("seed %d: %d of 2000 taken: too few to tell", seed, taken)
+		}
+	}
+}
+
+func TestTakeTokenOfDroppedCounter(t *testing.T) {
+	a := allowance(rateOf(1e9, 1e9, second), nil)
+	Take(a, 0)
+	drop(a.rate)
+	counter, interval, depth := Tokens(a)
+	for _, now := range []int64{0, second, 1 << 62} {
+		if tokens := TakeToken(counter, interval, depth, now); tokens != -1 {
+			t.Errorf("at %d: %d tokens left in a counter that was dropped, want -1", now, tokens)
+		}
+		if d := Take(a, now); d.Refusal != Dropped {
+			t.Errorf("at %d: got %+v, want Dropped", now, d)
+		}
+	}
+}
+
+func TestTakeTokenFromManyGoroutines(t *testing.T) {
+	counter, interval, depth := Tokens(allowance(rateOf(1, 100, 3600*second), nil))
+	counter.interval = interval
+	var wait sync.WaitGroup
+	admitted := make([]int, 8)
+	for g := range admitted {
+		g := g
+		wait.Add(1)
+		go func() {
+			defer wait.Done()
+			for i := 0; i < 50; i++ {
+				if TakeToken(counter, interval, depth, 0) >= 0 {
+					admitted[g]++
+				}
+			}
+		}()
+	}
+	wait.Wait()
+	total := 0
+	for _, n := range admitted {
+		total += n
+	}
+	if total != 100 {
+		t.Errorf("%d admitted, want 100", total)
+	}
+}
