@@ -25,7 +25,7 @@ func TestAllocations(t *testing.T) {
 		{"no limits", table.Plan{}, "ann", 0, 0},
 		{"rate limit", table.Plan{RateLimit: perHour(1e9)}, "ann", 0, 4},
 		{"rate limit and quota", table.Plan{RateLimit: perHour(1e9), Quota: per64Hours(1e9)}, "ann", 0, 9},
-		{"filtered", table.Plan{}, "filtered", 0, 1},
+		{"filtered", table.Plan{}, "filtered", 0, 3},
 		{"rate limit used up", table.Plan{RateLimit: perHour(1)}, "ann", http.StatusTooManyRequests, 6},
 		{"unknown key", table.Plan{}, "nobody", http.StatusUnauthorized, 6},
 		{"no key", table.Plan{}, "", http.StatusUnauthorized, 0},
