@@ -13,10 +13,13 @@ import (
 	"time"
 )
 
-const tablesDir = "../testdata/tables"
+const (
+	tablesDir = "../testdata/tables"
+	partsDir  = "../testdata/parts"
+)
 
 func TestDecodeGood(t *testing.T) {
-	for name, data := range tableFiles(t, "good") {
+	for name, data := range files(t, tablesDir, "good") {
 		if _, err := Decode(data); err != nil {
 			t.Errorf("%s: %v", name, err)
 		}
@@ -24,7 +27,7 @@ func TestDecodeGood(t *testing.T) {
 }
 
 func TestDecodeWeather(t *testing.T) {
-	got, err := Decode(tableFiles(t, "good")["weather"])
+	got, err := Decode(files(t, tablesDir, "good")["weather"])
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -64,7 +67,7 @@ func TestDecodeWeather(t *testing.T) {
 }
 
 func TestDecodeFilterAbsentAndEmpty(t *testing.T) {
-	got, err := Decode(tableFiles(t, "good")["filter_absent_and_empty"])
+	got, err := Decode(files(t, tablesDir, "good")["filter_absent_and_empty"])
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -123,18 +126,32 @@ var badTables = []struct{ name, want string }{
 	{"matcher_prefix_relative", `apis.apps/x.operationSets.s[0].pathPrefix: "a/", must begin with a slash`},
 	{"matcher_regex_broken", "apis.apps/x.operationSets.s[0].pathRegex: error parsing regexp"},
 	{"matcher_regex_exploding", "apis.apps/x.operationSets.s[0].pathRegex: error parsing regexp"},
+	{"parts_three", "parts: 3, must be a power of two up to 65536"},
+	{"parts_none", "keys: missing, must be an object"},
+	{"parts_null", "keys: missing, must be an object"},
+	{"parts_object", "cannot unmarshal object"},
+	{"parts_numbers", "cannot unmarshal number"},
+	{"parts_and_keys", "keys: stands beside parts, must be in them"},
+	{"parts_and_sections", "applications: stands beside parts, must be in them; keys: stands"},
+	{"parts_sum_short", `parts[1]: "000000000000000000000000000000000000000000000000000000000000002", must be a SHA-256 in 64 lower-case hex digits`},
+	{"parts_sum_long", `0002…", must be a SHA-256`},
+	{"parts_sum_empty", `parts[1]: "", must be a SHA-256`},
+	{"parts_sum_upper", `000A", must be a SHA-256`},
+	{"parts_sum_path", `parts[1]: "../`},
+	{"index_without_plans", "plans: missing, must be an object"},
+	{"index_plan_bad", "plans.apps/p.quota.limit: -1, must be 0 to 999999999999999"},
 	{"many_problems", "apps/p08.quota.limit: -1, must be 0 to 999999999999999; and 4 more"},
 }
 
 func TestDecodeBad(t *testing.T) {
-	files := tableFiles(t, "bad")
+	bad := files(t, tablesDir, "bad")
 	for _, row := range badTables {
-		data, ok := files[row.name]
+		data, ok := bad[row.name]
 		if !ok {
 			t.Errorf("%s: no such file", row.name)
 			continue
 		}
-		delete(files, row.name)
+		delete(bad, row.name)
 		got, err := Decode(data)
 		if err == nil {
 			t.Errorf("%s: got no error, want one with %q", row.name, row.want)
@@ -147,12 +164,12 @@ func TestDecodeBad(t *testing.T) {
 			t.Errorf("%s: got %q, want %q in it", row.name, err, row.want)
 		}
 	}
-	for name := range files {
+	for name := range bad {
 		t.Errorf("%s: a file without a row in this test", name)
 	}
 }
 
-// The example in the documentation is a table, and the one that is tested here.
+// The examples in the documentation are tables, indexes and parts.
 func TestDecodeDocumentation(t *testing.T) {
 	page, err := os.ReadFile("../docs/sync.md")
 	if err != nil {
@@ -163,7 +180,12 @@ func TestDecodeDocumentation(t *testing.T) {
 		t.Fatal("no example found")
 	}
 	for i, block := range blocks {
-		if _, err := Decode([]byte(strings.SplitN(block, "```", 2)[0])); err != nil {
+		example := []byte(strings.SplitN(block, "```", 2)[0])
+		_, err := Decode(example)
+		if bytes.HasPrefix(example, []byte(partHead)) {
+			_, err = ParsePart(PartSum(example), example)
+		}
+		if err != nil {
 			t.Errorf("example %d: %v", i+1, err)
 		}
 	}
@@ -215,7 +237,7 @@ func TestReadBroken(t *testing.T) {
 // Whatever Decode takes is valid and survives a round trip; it never panics.
 func FuzzDecode(f *testing.F) {
 	for _, kind := range []string{"good", "bad"} {
-		for _, data := range tableFiles(f, kind) {
+		for _, data := range files(f, tablesDir, kind) {
 			f.Add(data)
 		}
 	}
@@ -245,20 +267,20 @@ func FuzzDecode(f *testing.F) {
 	})
 }
 
-// tableFiles returns the table files of a kind, by name.
-func tableFiles(t testing.TB, kind string) map[string][]byte {
+// files returns the files of a kind in a folder, by name.
+func files(t testing.TB, dir, kind string) map[string][]byte {
 	t.Helper()
-	paths, err := filepath.Glob(filepath.Join(tablesDir, kind, "*.json"))
+	paths, err := filepath.Glob(filepath.Join(dir, kind, "*.json"))
 	if err != nil || len(paths) == 0 {
-		t.Fatalf("no %s table files: %v", kind, err)
+		t.Fatalf("no %s files in %s: %v", kind, dir, err)
 	}
-	files := map[string][]byte{}
+	found := map[string][]byte{}
 	for _, path := range paths {
 		data, err := os.ReadFile(path)
 		if err != nil {
 			t.Fatal(err)
 		}
-		files[strings.TrimSuffix(filepath.Base(path), ".json")] = data
+		found[strings.TrimSuffix(filepath.Base(path), ".json")] = data
 	}
-	return files
+	return found
 }

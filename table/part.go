@@ -1,6 +1,7 @@
 package table
 
 import (
+	"bytes"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
@@ -14,6 +15,10 @@ import (
 
 // MaxParts is how many parts a table may have.
 const MaxParts = 1 << 16
+
+// MaxPartBytes is the size, in bytes after decompression, above which a part is
+// refused. It bounds what checking takes: some twenty times as much at worst.
+const MaxPartBytes = 16 << 20
 
 const (
 	sumDigits = 2 * sha256.Size
@@ -39,6 +44,10 @@ type Part struct {
 	// The lines of each section, without the commas between them. All share
 	// one text.
 	applications, keys, subscriptions []string
+	// lowest and highest are the places of rows, as they would be in MaxParts
+	// parts: of all keys, and of some of the other rows. Without rows they are
+	// MaxParts and 0.
+	lowest, highest int
 }
 
 // Sum returns the SHA-256 of the part, in lower-case hex, by which an index
@@ -59,14 +68,20 @@ func PartOfKey(digest string, parts int) int {
 	if err != nil {
 		return 0
 	}
-	return int(bits) * parts >> 16
+	return scaled(int(bits), parts)
 }
 
 // PartOfName returns which of so many parts holds the application or
 // subscription of a name: the first bits of its SHA-256, as a number.
 func PartOfName(name string, parts int) int {
 	sum := sha256.Sum256([]byte(name))
-	return (int(sum[0])<<8 | int(sum[1])) * parts >> 16
+	return scaled(int(sum[0])<<8|int(sum[1]), parts)
+}
+
+// scaled returns which of so many parts a place belongs to that is given as one
+// of MaxParts.
+func scaled(place, parts int) int {
+	return int(int64(place) * int64(parts) / MaxParts)
 }
 
 // Holders returns the applications that hold the key of a digest, or none.
@@ -121,8 +136,12 @@ func decodeRow(lines []string, start string, rows any) {
 	if i+1 < len(lines) && strings.HasPrefix(lines[i+1], start) {
 		return
 	}
-	// ParsePart has seen to it that this succeeds.
-	_ = json.Unmarshal([]byte("{"+lines[i]+"}"), rows)
+	_ = decodeLine(lines[i], rows) // ParsePart has seen to it that this succeeds.
+}
+
+// decodeLine decodes a line into rows, a pointer to a map.
+func decodeLine(line string, rows any) error {
+	return json.Unmarshal([]byte("{"+line+"}"), rows)
 }
 
 // quoted returns how the line of a row begins.
@@ -143,160 +162,262 @@ func ParsePart(sum string, data []byte) (*Part, error) {
 }
 
 func parsePart(sum string, data []byte) (*Part, error) {
-	is := sha256.Sum256(data)
-	if got := hex.EncodeToString(is[:]); got != sum {
-		return nil, fmt.Errorf("its SHA-256 is %s (%d bytes)", got, len(data))
+	if len(data) > MaxPartBytes {
+		return nil, fmt.Errorf("%w: over %d bytes", ErrTooLarge, MaxPartBytes)
 	}
+	if got := PartSum(data); got != sum {
+		return nil, fmt.Errorf("has SHA-256 %s (%d bytes)", got, len(data))
+	}
+	p := &Part{sum: sum, lowest: MaxParts}
 	text := strings.TrimSuffix(string(data), "\n")
 	rest := strings.TrimPrefix(text, partHead)
 	applications, rest, hasKeys := strings.Cut(rest, partKeys)
 	keys, rest, hasSubs := strings.Cut(rest, partSubs)
 	subscriptions := strings.TrimSuffix(rest, partTail)
 	if !strings.HasPrefix(text, partHead) || !hasKeys || !hasSubs || len(subscriptions) == len(rest) {
-		return nil, errors.New("is not laid out as the sections applications, keys and subscriptions with their rows on lines of their own")
+		return nil, errors.New("must have the sections applications, keys and subscriptions, each row on a line of its own")
 	}
-	p := &Part{sum: sum}
 	for _, section := range []struct {
-		name  string
-		body  string
-		lines *[]string
+		name, body string
+		lines      *[]string
 	}{
 		{"applications", applications, &p.applications},
 		{"keys", keys, &p.keys},
 		{"subscriptions", subscriptions, &p.subscriptions},
 	} {
-		if section.body == "" {
-			continue
-		}
-		if section.body[0] != '\n' {
-			return nil, fmt.Errorf("%s: the first row must be on a line of its own", section.name)
-		}
-		lines := strings.Split(section.body[1:], rowSeparator)
-		if !sort.StringsAreSorted(lines) {
-			return nil, fmt.Errorf("%s: the lines must be in ascending order", section.name)
+		lines, err := splitSection(section.body)
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", section.name, err)
 		}
 		*section.lines = lines
 	}
-	if rows := len(p.applications) + len(p.keys) + len(p.subscriptions); strings.Count(text, "\n") != rows+partFrames {
-		return nil, errors.New("has line ends that are not between rows")
+	rows := len(p.applications) + len(p.keys) + len(p.subscriptions)
+	if strings.Count(text, "\n") != rows+partFrames || strings.Count(text, "\n\"") != rows {
+		return nil, errors.New("has lines that are not rows, or begin with something else than a name")
 	}
 	if err := checkRows(p); err != nil {
 		return nil, err
 	}
-	if plain(text) {
-		return p, nil
+	if err := checkNames(p, text); err != nil {
+		return nil, err
 	}
-	for _, lines := range [][]string{p.applications, p.keys, p.subscriptions} {
-		if err := checkNames(lines); err != nil {
-			return nil, err
-		}
-	}
+	locate(p)
 	return p, nil
 }
 
-// marker is a member that is put before each line, in an object of the line's
-// own. Its name is the part's SHA-256, so no line can have one by itself.
-func marker(sum string) string { return `"` + sum + `":null,` }
-
-// lineObjects returns lines as a list of objects, one each.
-func lineObjects(sum string, lines []string) string {
-	if len(lines) == 0 {
-		return "[]"
+// splitSection returns the lines of a section.
+func splitSection(body string) ([]string, error) {
+	if body == "" {
+		return nil, nil
 	}
-	return "[{" + marker(sum) + strings.Join(lines, "},{"+marker(sum)) + "}]"
-}
-
-// partRows are rows as lineObjects has them.
-type partRows struct {
-	Applications  []map[string]Application  `json:"applications"`
-	Keys          []map[string][]Holder     `json:"keys"`
-	Subscriptions []map[string]Subscription `json:"subscriptions"`
+	if body[0] != '\n' {
+		return nil, errors.New("the first row must be on a line of its own")
+	}
+	lines := strings.Split(body[1:], rowSeparator)
+	if !sort.StringsAreSorted(lines) {
+		return nil, errors.New("lines must be in ascending order of their bytes")
+	}
+	return lines, nil
 }
 
 // checkRows returns an error unless each line is one row of the right type.
 //
 // It decodes the lines as a list of objects, because one call into compiled
-// code does that, and a call for each line would take many times as long. A
-// list of as many objects as there are lines, each with a marker in it, has no
-// line that begins inside another's row. If each has one name besides, no line
-// has several rows. So the part as a whole holds these rows and no others.
+// code does that, and a call for each line would take many times as long. Before
+// each line it puts a mark: a member with a name that no line can have, because
+// it is from the part's own SHA-256. A list of as many objects as there are
+// lines, each with a mark, has no line that begins inside another's row. If each
+// has one name besides, no line has several rows. So the part as a whole has
+// these rows and no others.
 func checkRows(p *Part) error {
-	var rows partRows
-	err := json.Unmarshal([]byte(`{"applications":`+lineObjects(p.sum, p.applications)+
-		`,"keys":`+lineObjects(p.sum, p.keys)+
-		`,"subscriptions":`+lineObjects(p.sum, p.subscriptions)+`}`), &rows)
-	if err != nil {
-		return fmt.Errorf("decoding its rows: %w", err)
+	mark := p.sum[:sumDigits/2]
+	first, between := `{"`+mark+`":null,`, `},{"`+mark+`":null,`
+	var text bytes.Buffer
+	for _, section := range []struct {
+		before string
+		lines  []string
+	}{
+		{`{"applications":[`, p.applications},
+		{`],"keys":[`, p.keys},
+		{`],"subscriptions":[`, p.subscriptions},
+	} {
+		text.WriteString(section.before)
+		if len(section.lines) > 0 {
+			text.WriteString(first)
+			text.WriteString(strings.Join(section.lines, between))
+			text.WriteString("}")
+		}
+	}
+	text.WriteString("]}")
+
+	var rows struct {
+		Applications  []map[string]Application  `json:"applications"`
+		Keys          []map[string][]Holder     `json:"keys"`
+		Subscriptions []map[string]Subscription `json:"subscriptions"`
+	}
+	if err := json.Unmarshal(text.Bytes(), &rows); err != nil {
+		return badRow(p, err)
 	}
 	if len(rows.Applications) != len(p.applications) || len(rows.Keys) != len(p.keys) || len(rows.Subscriptions) != len(p.subscriptions) {
 		return errors.New("has rows that are not on lines of their own")
 	}
 	for i, row := range rows.Applications {
-		if _, marked := row[p.sum]; !marked || len(row) != 2 {
-			return lineError("applications", p.applications[i])
+		if _, marked := row[mark]; !marked || len(row) != 2 {
+			return notOneRow("applications", p.applications[i])
 		}
 	}
 	for i, row := range rows.Keys {
-		if _, marked := row[p.sum]; !marked || len(row) != 2 {
-			return lineError("keys", p.keys[i])
+		if _, marked := row[mark]; !marked || len(row) != 2 {
+			return notOneRow("keys", p.keys[i])
 		}
 	}
 	for i, row := range rows.Subscriptions {
-		if _, marked := row[p.sum]; !marked || len(row) != 2 {
-			return lineError("subscriptions", p.subscriptions[i])
+		if _, marked := row[mark]; !marked || len(row) != 2 {
+			return notOneRow("subscriptions", p.subscriptions[i])
 		}
 	}
 	return nil
 }
 
-func lineError(section, line string) error {
-	return fmt.Errorf("%s: %q is not one row", section, line)
+// badRow returns why a part cannot be decoded, and names the row. Other is the
+// reason if no row by itself is one.
+func badRow(p *Part, other error) error {
+	for _, section := range []struct {
+		name  string
+		lines []string
+		rows  any
+	}{
+		{"applications", p.applications, &map[string]Application{}},
+		{"keys", p.keys, &map[string][]Holder{}},
+		{"subscriptions", p.subscriptions, &map[string]Subscription{}},
+	} {
+		for _, line := range section.lines {
+			if err := decodeLine(line, section.rows); err != nil {
+				return fmt.Errorf("%s: row %s: %w", section.name, shortened(section.name, line), err)
+			}
+		}
+	}
+	return fmt.Errorf("decoding its rows: %w", other)
 }
 
-// checkNames returns an error unless each line begins as look-ups expect it.
-func checkNames(lines []string) error {
-	for _, line := range lines {
-		if plain(line) {
-			continue
-		}
-		var row map[string]json.RawMessage
-		_ = json.Unmarshal([]byte("{"+line+"}"), &row) // checkRows has seen to it.
-		for name := range row {
-			if !strings.HasPrefix(line, quoted(name)) {
-				return fmt.Errorf("the name of row %q must be written as Go's encoding/json does, with a colon right behind", name)
+func notOneRow(section, line string) error {
+	return fmt.Errorf("%s: line %s must be one row", section, shortened(section, line))
+}
+
+// shortened returns a line as an error shows it: never a whole digest.
+func shortened(section, line string) string {
+	most := 100
+	if section == "keys" {
+		most = len(`"`) + 8
+	}
+	if len(line) > most {
+		return strings.ToValidUTF8(line[:most], "") + "…"
+	}
+	return line
+}
+
+// checkNames returns an error unless each line begins as look-ups expect it: with
+// the name as encoding/json writes it, and a colon. Most parts have nothing in
+// them that could be written in another way.
+func checkNames(p *Part, text string) error {
+	const escaped = `\<>&`
+	odd := strings.ContainsAny(text, "\t\r") || strings.Contains(text, `" :`) || !utf8.ValidString(text) ||
+		strings.Contains(text, "\u2028") || strings.Contains(text, "\u2029")
+	if !odd && !strings.ContainsAny(text, escaped) {
+		return nil
+	}
+	for _, section := range []struct {
+		name  string
+		lines []string
+	}{
+		{"applications", p.applications},
+		{"keys", p.keys},
+		{"subscriptions", p.subscriptions},
+	} {
+		for _, line := range section.lines {
+			if !odd && !strings.ContainsAny(line, escaped) {
+				continue
+			}
+			for _, name := range namesIn(line) {
+				if start := quoted(name); !strings.HasPrefix(line, start) {
+					return fmt.Errorf("%s: row %s must begin with %s", section.name,
+						shortened(section.name, line), shortened(section.name, start))
+				}
 			}
 		}
 	}
 	return nil
 }
 
-// plain tells whether the names of rows in a text are sure to be written as
-// encoding/json does.
-func plain(text string) bool {
-	return utf8.ValidString(text) && !strings.ContainsAny(text, "\\<>&\t\r") && !strings.Contains(text, `" :`) &&
-		!strings.Contains(text, "\u2028") && !strings.Contains(text, "\u2029")
+// namesIn returns the names of the rows on a line, of which there is one.
+func namesIn(line string) []string {
+	var rows map[string]json.RawMessage
+	_ = decodeLine(line, &rows) // checkRows has seen to it that this succeeds.
+	var names []string
+	for name := range rows {
+		names = append(names, name)
+	}
+	return names
+}
+
+// locate finds out where rows of a part belong. Digests are in the order of
+// their places; of the other rows two of each section have to do.
+func locate(p *Part) {
+	if n := len(p.keys); n > 0 {
+		place(p, PartOfKey(p.keys[0][1:], MaxParts))
+		place(p, PartOfKey(p.keys[n-1][1:], MaxParts))
+	}
+	for _, lines := range [][]string{p.applications, p.subscriptions} {
+		if n := len(lines); n > 0 {
+			for _, name := range append(namesIn(lines[0]), namesIn(lines[n-1])...) {
+				place(p, PartOfName(name, MaxParts))
+			}
+		}
+	}
+}
+
+func place(p *Part, at int) {
+	if at < p.lowest {
+		p.lowest = at
+	}
+	if at > p.highest {
+		p.highest = at
+	}
 }
 
 // Assemble returns the table that an index and its parts make up. The parts are
 // in the order in which the index lists them. The index stays as it is.
 func Assemble(index *Table, parts []*Part) (*Table, error) {
-	if len(index.Parts) == 0 {
-		return nil, errors.New("assembling table: it is no index")
-	}
-	if len(parts) != len(index.Parts) {
-		return nil, fmt.Errorf("assembling table: %d parts, the index lists %d", len(parts), len(index.Parts))
-	}
-	for i, sum := range index.Parts {
-		if parts[i] == nil {
-			return nil, fmt.Errorf("assembling table: part %d is missing, must be %s", i, sum)
-		}
-		if parts[i].sum != sum {
-			return nil, fmt.Errorf("assembling table: part %d is %s, must be %s", i, parts[i].sum, sum)
-		}
+	if err := fits(index.Parts, parts); err != nil {
+		return nil, fmt.Errorf("assembling table: %w", err)
 	}
 	whole := *index
 	whole.Loaded = append([]*Part{}, parts...)
 	return &whole, nil
+}
+
+// fits returns an error unless parts are those that an index lists, and have the
+// rows that belong there.
+func fits(sums []string, parts []*Part) error {
+	n := len(sums)
+	if n == 0 {
+		return errors.New("it is no index")
+	}
+	if len(parts) != n {
+		return fmt.Errorf("got %d parts, the index lists %d", len(parts), n)
+	}
+	for i, p := range parts {
+		if p == nil {
+			return fmt.Errorf("part %d is missing, must be %s", i, sums[i])
+		}
+		if p.sum != sums[i] {
+			return fmt.Errorf("part %d is %s, must be %s", i, p.sum, sums[i])
+		}
+		if from, to := scaled(p.lowest, n), scaled(p.highest, n); from < i || to > i {
+			return fmt.Errorf("part %d (%s) has rows of parts %d to %d", i, p.sum, from, to)
+		}
+	}
+	return nil
 }
 
 // LoadedParts returns the parts of an assembled table in order, or nil if t is
