@@ -39,8 +39,37 @@ func refusal(s *scene, digest, method, path, rawPath string) string {
 }
 
 // get decides on GET of a path with the key of a digest. It tells what a test
-// looks at: the refusal, or the App ID and the key's title.
+// looks at: the refusal, or the App ID and the key's title. It asks the table in
+// parts too, and tells if that answers or reports something else.
 func (s *scene) get(digest, path string) string {
+	s.reported = nil
+	whole := s.decide(digest, path)
+	split := &scene{table: inParts(s.table), api: s.api}
+	if got := split.decide(digest, path); got != whole || !reflect.DeepEqual(split.reported, s.reported) {
+		return fmt.Sprintf("%s (reported %q), but in parts %s (reported %q)", whole, s.reported, got, split.reported)
+	}
+	return whole
+}
+
+// inParts returns a table as a gateway has it that fetched it in parts.
+func inParts(t *table.Table) *table.Table {
+	index, data := table.Split(t, 4)
+	parts := make([]*table.Part, len(data))
+	for i := range data {
+		part, err := table.ParsePart(index.Parts[i], data[i])
+		if err != nil {
+			panic(err)
+		}
+		parts[i] = part
+	}
+	whole, err := table.Assemble(index, parts)
+	if err != nil {
+		panic(err)
+	}
+	return whole
+}
+
+func (s *scene) decide(digest, path string) string {
 	if why := refusal(s, digest, "GET", path, ""); why != "" {
 		return why
 	}
