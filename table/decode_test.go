@@ -8,6 +8,7 @@ import (
 	"math"
 	"os"
 	"path/filepath"
+	"reflect"
 	"strings"
 	"testing"
 	"time"
@@ -169,25 +170,36 @@ func TestDecodeBad(t *testing.T) {
 	}
 }
 
-// The examples in the documentation are tables, indexes and parts.
-func TestDecodeDocumentation(t *testing.T) {
+// The examples in the documentation are a table, and the same in parts.
+func TestDocumentation(t *testing.T) {
 	page, err := os.ReadFile("../docs/sync.md")
 	if err != nil {
 		t.Fatal(err)
 	}
-	blocks := strings.Split(string(page), "```json\n")[1:]
-	if len(blocks) == 0 {
-		t.Fatal("no example found")
-	}
-	for i, block := range blocks {
+	var tables []*Table
+	var parts []*Part
+	for i, block := range strings.Split(string(page), "```json\n")[1:] {
 		example := []byte(strings.SplitN(block, "```", 2)[0])
-		_, err := Decode(example)
 		if bytes.HasPrefix(example, []byte(partHead)) {
-			_, err = ParsePart(PartSum(example), example)
+			parts = append(parts, parse(t, [][]byte{example})...)
+			continue
 		}
+		decoded, err := Decode(example)
 		if err != nil {
-			t.Errorf("example %d: %v", i+1, err)
+			t.Fatalf("example %d: %v", i+1, err)
 		}
+		tables = append(tables, decoded)
+	}
+	if len(tables) != 2 {
+		t.Fatalf("got %d tables, want a whole one and an index", len(tables))
+	}
+	got, err := Assemble(tables[1], parts)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := inParts(t, tables[0], len(parts))
+	if !reflect.DeepEqual(got, want) {
+		t.Errorf("got %+v in parts, want %+v", got, want)
 	}
 }
 
