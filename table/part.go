@@ -40,9 +40,10 @@ const (
 // without decoding the others. It is never changed, so any number of goroutines
 // may read it.
 type Part struct {
-	sum string
+	sum  string
+	text string
 	// The lines of each section, without the commas between them. All share
-	// one text.
+	// the text.
 	applications, keys, subscriptions []string
 	// lowest and highest are the places of rows, as they would be in MaxParts
 	// parts: of all keys, and of some of the other rows. Without rows they are
@@ -53,6 +54,9 @@ type Part struct {
 // Sum returns the SHA-256 of the part, in lower-case hex, by which an index
 // lists it.
 func (p *Part) Sum() string { return p.sum }
+
+// Text returns the part as it came, to the byte.
+func (p *Part) Text() string { return p.text }
 
 // PartPath is where a sync endpoint serves the part of a sum, relative to its
 // base URL.
@@ -168,8 +172,8 @@ func parsePart(sum string, data []byte) (*Part, error) {
 	if got := PartSum(data); got != sum {
 		return nil, fmt.Errorf("has SHA-256 %s (%d bytes)", got, len(data))
 	}
-	p := &Part{sum: sum, lowest: MaxParts}
-	text := strings.TrimSuffix(string(data), "\n")
+	p := &Part{sum: sum, text: string(data), lowest: MaxParts}
+	text := strings.TrimSuffix(p.text, "\n")
 	rest := strings.TrimPrefix(text, partHead)
 	applications, rest, hasKeys := strings.Cut(rest, partKeys)
 	keys, rest, hasSubs := strings.Cut(rest, partSubs)

@@ -571,6 +571,9 @@ func TestLoadedParts(t *testing.T) {
 		if p.Sum() != index.Parts[i] {
 			t.Errorf("part %d: got sum %s, want %s", i, p.Sum(), index.Parts[i])
 		}
+		if p.Text() != string(data[i]) {
+			t.Errorf("part %d: got text %q, want %q", i, p.Text(), data[i])
+		}
 	}
 	if PartPath(index.Parts[0]) != "/v1/parts/"+index.Parts[0] {
 		t.Errorf("got path %s", PartPath(index.Parts[0]))
