@@ -17,8 +17,12 @@ import (
 const MaxParts = 1 << 16
 
 // MaxPartBytes is the size, in bytes after decompression, above which a part is
-// refused. It bounds what checking takes: some twenty times as much at worst.
-const MaxPartBytes = 16 << 20
+// refused, and MaxPartRows the number of rows. They bound the memory that a part
+// takes while it is checked, however little it was when compressed.
+const (
+	MaxPartBytes = 16 << 20
+	MaxPartRows  = 1 << 16
+)
 
 const (
 	sumDigits = 2 * sha256.Size
@@ -174,6 +178,10 @@ func parsePart(sum string, data []byte) (*Part, error) {
 	}
 	p := &Part{sum: sum, text: string(data), lowest: MaxParts}
 	text := strings.TrimSuffix(p.text, "\n")
+	ends := strings.Count(text, "\n")
+	if ends > MaxPartRows+partFrames {
+		return nil, fmt.Errorf("%w: over %d rows", ErrTooLarge, MaxPartRows)
+	}
 	rest := strings.TrimPrefix(text, partHead)
 	applications, rest, hasKeys := strings.Cut(rest, partKeys)
 	keys, rest, hasSubs := strings.Cut(rest, partSubs)
@@ -196,7 +204,7 @@ func parsePart(sum string, data []byte) (*Part, error) {
 		*section.lines = lines
 	}
 	rows := len(p.applications) + len(p.keys) + len(p.subscriptions)
-	if strings.Count(text, "\n") != rows+partFrames || strings.Count(text, "\n\"") != rows {
+	if ends != rows+partFrames || strings.Count(text, "\n\"") != rows {
 		return nil, errors.New("has lines that are not rows, or begin with something else than a name")
 	}
 	if err := checkRows(p); err != nil {

@@ -425,6 +425,12 @@ func TestParsePartTooLarge(t *testing.T) {
 	if !errors.Is(err, ErrTooLarge) {
 		t.Errorf("got error %v, want %v", err, ErrTooLarge)
 	}
+	for rows, want := range map[int]error{MaxPartRows: nil, MaxPartRows + 1: ErrTooLarge} {
+		data := []byte(partHead + partKeys + "\n" + strings.Repeat("\"a\":null,\n", rows-1) + `"a":null` + partSubs + partTail)
+		if _, err := ParsePart(PartSum(data), data); !errors.Is(err, want) {
+			t.Errorf("%d rows: got error %v, want %v", rows, err, want)
+		}
+	}
 }
 
 // An error tells of a row, and neither the digest nor what is long about it.
