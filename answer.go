@@ -97,8 +97,20 @@ func newAnswer(s *settings, status int, reason, detail, headerName, headerValue 
 	return a
 }
 
+// refuseCaller is refuse for a caller that is known.
+func refuseCaller(w http.ResponseWriter, r *http.Request, g *gateway, c *caller, reason string) {
+	if g.dryRun && c.appID != nil {
+		identify(r.Header, g.identity, c)
+	}
+	refuse(w, r, g, reason)
+}
+
 // refuse answers a request in place of the upstream. All refusals end here.
 func refuse(w http.ResponseWriter, r *http.Request, g *gateway, reason string) {
+	if g.dryRun {
+		refuseInDryRun(r, g, reason)
+		return
+	}
 	a := g.answers[reason]
 	h := w.Header()
 	h["Cache-Control"] = noStore

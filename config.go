@@ -125,6 +125,7 @@ type settings struct {
 	hideCredentials bool
 	identity        identityNames
 	problemBody     bool
+	dryRun          bool
 }
 
 // syncSettings is what a source is made of. Middlewares with equal ones share it.
@@ -191,7 +192,7 @@ func newSettings(c *Config) (*settings, error) {
 		p.add("sync.cacheFile", c.Sync.CacheFile, "is not supported yet; leave it empty")
 	}
 	if c.DryRun {
-		p.add("dryRun", "true", "is not supported yet; must be false")
+		s.dryRun, s.hideCredentials, s.identity.refusal = true, false, dryRunHeader
 	}
 	for _, name := range s.identity.list() {
 		if name == s.keySource.header {
@@ -395,6 +396,9 @@ func (p *problems) identity(c IdentityHeaders) identityNames {
 		}
 		if forwarding[name] {
 			p.add(h.field, h.name, "must not be a header that HTTP or a proxy acts on")
+		}
+		if name == dryRunHeader {
+			p.add(h.field, h.name, "must not be the header of dry runs")
 		}
 		seen[name] = h.field
 	}

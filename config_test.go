@@ -123,7 +123,8 @@ func TestConfigErrors(t *testing.T) {
 		{"no errorBody", func(c *Config) { c.ErrorBody = "" }, `errorBody: "" must be "problem" or "empty"`},
 		{"limits", func(c *Config) { c.Limits = "global" }, `limits: "global" must be "local"`},
 		{"shared limits", func(c *Config) { c.Limits = "shared" }, `limits: "shared" is not supported yet; must be "local"`},
-		{"dryRun", func(c *Config) { c.DryRun = true }, `dryRun: "true" is not supported yet; must be false`},
+		{"identity in the header of dry runs", func(c *Config) { c.IdentityHeaders.Plan = "x-tollgate-dry-run" },
+			`identityHeaders.plan: "x-tollgate-dry-run" must not be the header of dry runs`},
 		{"cacheFile", func(c *Config) { c.Sync.CacheFile = "/tmp/x" }, `sync.cacheFile: "/tmp/x" is not supported yet; leave it empty`},
 		{"publicKey", func(c *Config) { c.Sync.PublicKey = []string{"x"} }, `sync.publicKey: is no base64, ` + publicKey},
 		{"empty publicKey", func(c *Config) { c.Sync.PublicKey = []string{""} }, `sync.publicKey: has 0 bytes, ` + publicKey},
@@ -207,7 +208,7 @@ func TestConfigDefaults(t *testing.T) {
 	if got, want := *s.keySource, *newKeySource("Authorization", "Bearer", "api_key", ""); got.header != want.header || got.prefix != want.prefix || got.query != want.query || got.cookie != want.cookie {
 		t.Errorf("got key source %+v, want %+v", got, want)
 	}
-	if got, want := s.identity, (identityNames{"X-App-Id", "X-Subscription", "X-Api-Plan", "X-Api-Key-Title"}); got != want {
+	if got, want := s.identity, (identityNames{"X-App-Id", "X-Subscription", "X-Api-Plan", "X-Api-Key-Title", ""}); got != want {
 		t.Errorf("got identity headers %+v, want %+v", got, want)
 	}
 	if s.api != "apps/weather-api" || s.maxStaleness != 0 || !s.hideCredentials || !s.problemBody {

@@ -12,12 +12,14 @@ type identityNames struct {
 	subscription string
 	plan         string
 	keyTitle     string
+	// refusal is for dry runs alone.
+	refusal string
 }
 
 // list returns the names that are not empty.
 func (n *identityNames) list() []string {
 	var names []string
-	for _, name := range []string{n.appID, n.subscription, n.plan, n.keyTitle} {
+	for _, name := range []string{n.appID, n.subscription, n.plan, n.keyTitle, n.refusal} {
 		if name != "" {
 			names = append(names, name)
 		}

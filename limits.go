@@ -55,18 +55,18 @@ func init() {
 // them. It answers a request that it does not admit.
 func admit(w http.ResponseWriter, r *http.Request, g *gateway, c *caller) bool {
 	if c.refusal != "" {
-		refuse(w, r, g, c.refusal)
+		refuseCaller(w, r, g, c, c.refusal)
 		return false
 	}
 	if c.filtered && !matcher.Allows(c.who, r.Method, r.URL.Path, r.URL.RawPath) {
-		refuse(w, r, g, matcher.OperationForbidden)
+		refuseCaller(w, r, g, c, matcher.OperationForbidden)
 		return false
 	}
 	if !c.limited {
 		return true
 	}
 	if c.allowance == nil {
-		refuse(w, r, g, countersFull)
+		refuseCaller(w, r, g, c, countersFull)
 		return false
 	}
 	d := quota.Take(c.allowance, int64(time.Since(started)))
@@ -80,7 +80,7 @@ func admit(w http.ResponseWriter, r *http.Request, g *gateway, c *caller) bool {
 		return true
 	}
 	w.Header()["Retry-After"] = []string{seconds(d.RetryAfter)}
-	refuse(w, r, g, d.Refusal)
+	refuseCaller(w, r, g, c, d.Refusal)
 	return false
 }
 

@@ -24,6 +24,7 @@ const maxKeyBytes = 512
 
 // gateway is what the middleware in front of one API, on one router, is made of.
 type gateway struct {
+	api    string
 	source *source
 	held   *heldView
 
@@ -34,6 +35,7 @@ type gateway struct {
 	identity        *identityNames
 	// answers holds the refusals by their reason.
 	answers map[string]*answer
+	dryRun  bool
 }
 
 // New returns the middleware, or an error that tells everything that is wrong
@@ -47,6 +49,7 @@ func New(ctx context.Context, next http.Handler, config *Config, _ string) (http
 	}
 	src := sources.acquire(ctx, s.sync, report)
 	g := &gateway{
+		api:             s.api,
 		source:          src,
 		held:            src.view(ctx, viewed{s.api, s.keySource.header, s.keySource.prefix}),
 		maxStaleness:    s.maxStaleness,
@@ -56,11 +59,20 @@ func New(ctx context.Context, next http.Handler, config *Config, _ string) (http
 		hideCredentials: s.hideCredentials,
 		identity:        &s.identity,
 		answers:         newAnswers(s),
+		dryRun:          s.dryRun,
 	}
+	admitted := next
+	if g.dryRun {
+		admitted = http.HandlerFunc(decided)
+	}
+	h := handler(admitted, g)
 	if g.maxStaleness > 0 {
-		return whileFresh(g, handler(next, g)), nil
+		h = whileFresh(h, g)
 	}
-	return handler(next, g), nil
+	if g.dryRun {
+		h = dryRun(next, h, g)
+	}
+	return h, nil
 }
 
 // handler returns the request path: it admits a request and hands it on to next,
@@ -118,7 +130,7 @@ func handler(next http.Handler, g *gateway) http.Handler {
 }
 
 // whileFresh is a gateway's handler that refuses requests when its table is stale.
-func whileFresh(g *gateway, handler http.Handler) http.Handler {
+func whileFresh(handler http.Handler, g *gateway) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if stale(g) {
 			refuse(w, r, g, tableUnavailable)

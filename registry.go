@@ -59,6 +59,7 @@ type source struct {
 	// those that ever were; both under registry.mu.
 	uses, acquisitions int
 
+	spells   spells // of dry runs
 	report   func(line string, failed bool)
 	mu       sync.Mutex
 	reported map[string]bool

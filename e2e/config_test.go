@@ -32,7 +32,6 @@ func TestBadConfigurations(t *testing.T) {
 		{"error-body", func(c *stack.Config) { c.ErrorBody = "xml" }, list("errorBody", "xml", "problem", "empty")},
 		{"limits", func(c *stack.Config) { c.Limits = "global" }, list("limits", "global")},
 		{"limits-shared", func(c *stack.Config) { c.Limits = "shared" }, list("limits", "shared")},
-		{"dry-run", func(c *stack.Config) { c.DryRun = true }, list("dryRun")},
 		{"cache-file", func(c *stack.Config) { c.Sync.CacheFile = "/tmp/table" }, list("sync.cacheFile")},
 		{"public-key", func(c *stack.Config) { c.Sync.PublicKey = "abc" }, list("sync.publicKey")},
 		{"ca", func(c *stack.Config) { c.Sync.TLS = &stack.TLS{CA: "/no/such/file"} }, list("sync.tls")},
