@@ -33,7 +33,7 @@ var mostAllocations = []struct {
 	{"rate limit", "rate", http.StatusOK, 135},
 	{"high rate limit", "high", http.StatusOK, 160},
 	{"rate limit and quota, filtered", "full", http.StatusOK, 345},
-	{"rate limit used up", "limited", http.StatusTooManyRequests, 425},
+	{"rate limit used up", "limited", http.StatusTooManyRequests, 440},
 	{"unknown key", "unknown", http.StatusUnauthorized, 275},
 	{"no key", "", http.StatusUnauthorized, 195},
 }
