@@ -22,8 +22,10 @@ const maxDrain = 64 << 10
 
 // question is what an exchange asks for.
 type question struct {
-	// endpoint is asked for what is at path.
-	endpoint, path string
+	// endpoint is asked for what is at path, in a type that accept lists.
+	endpoint, path, what, accept string
+	// atMost is how many bytes the answer may have, after decompression.
+	atMost int64
 	// etag names the table that is held; empty asks for one in any case.
 	etag string
 	// wait is for how many seconds the answer may be held; 0 means not at all.
@@ -44,12 +46,23 @@ type answer struct {
 	// cut says, beside an error, that the endpoint itself did not answer: the
 	// connection ended or stood still, or a proxy spoke in its place.
 	cut bool
+	// missing says, beside an error, that it was a 404.
+	missing bool
 }
+
+// What is asked for: a table as one document or as an index, and its parts.
+const (
+	acceptTable = "application/vnd.tollgate.index+json, application/json"
+	acceptPart  = "application/json"
+)
 
 // question returns what to ask an endpoint for while held, which may be nil, is
 // in force.
 func (f *Feed) question(e *endpoint, held *Snapshot, now time.Time) question {
-	q := question{endpoint: e.url, path: table.Path, etag: held.tagFor(e.url)}
+	q := question{
+		endpoint: e.url, path: table.Path, what: "a table", accept: acceptTable, atMost: f.cfg.MaxBytes,
+		etag: held.tagFor(e.url),
+	}
 	if q.etag != "" {
 		q.wait = e.seconds(now, f.timing.draw())
 	}
@@ -98,7 +111,7 @@ func (f *Feed) exchange(ctx context.Context, q question, began func()) (answer, 
 	if err != nil {
 		return answer{}, errors.New("cannot be asked: expected a URL such as https://sync.example.com:7070")
 	}
-	req.Header.Set("Accept", "application/json")
+	req.Header.Set("Accept", q.accept)
 	req.Header.Set("User-Agent", "tollgate")
 	if f.cfg.Token != "" {
 		req.Header.Set("Authorization", "Bearer "+f.cfg.Token)
@@ -135,9 +148,9 @@ func (f *Feed) exchange(ctx context.Context, q question, began func()) (answer, 
 		return a, nil
 	}
 	if resp.StatusCode != http.StatusOK {
-		return answer{cut: proxySpoke[resp.StatusCode]}, unexpectedStatus(resp)
+		return answer{cut: proxySpoke[resp.StatusCode], missing: resp.StatusCode == http.StatusNotFound}, unexpectedStatus(resp, q.what)
 	}
-	a.body, err = table.Read(resp.Body, f.cfg.MaxBytes)
+	a.body, err = table.Read(resp.Body, q.atMost)
 	return a, err
 }
 
@@ -149,7 +162,7 @@ var proxySpoke = map[int]bool{
 	http.StatusGatewayTimeout:     true,
 }
 
-func unexpectedStatus(resp *http.Response) error {
+func unexpectedStatus(resp *http.Response, what string) error {
 	got := fmt.Sprintf("status %d %s", resp.StatusCode, http.StatusText(resp.StatusCode))
 	if to, err := resp.Location(); err == nil && resp.StatusCode/100 == 3 {
 		got += " to " + to.Scheme + "://" + to.Host + " (redirects are not followed)"
@@ -157,7 +170,7 @@ func unexpectedStatus(resp *http.Response) error {
 	if resp.StatusCode == http.StatusUnauthorized || resp.StatusCode == http.StatusForbidden {
 		got += " (check the token)"
 	}
-	return fmt.Errorf("%s, expected status 200 with a table", got)
+	return fmt.Errorf("%s, expected status 200 with %s", got, what)
 }
 
 // sameTag says whether a 304 with the tag got answers a question that named the

@@ -5,12 +5,14 @@
 // This file has the loop: one poll after another, and what is in force. In
 // endpoint.go stands whom to ask and for how long they may hold their answer, in
 // exchange.go one HTTP exchange, in successor.go which answers replace the table
-// in force, and in signature.go who has to have signed them.
+// in force, in signature.go who has to have signed them, and in parts.go how a
+// table that comes in parts is made whole.
 package feed
 
 import (
 	"context"
 	"crypto/ed25519"
+	"errors"
 	"fmt"
 	"math/rand"
 	"net/http"
@@ -86,8 +88,10 @@ type Snapshot struct {
 	From string
 
 	// sum is the SHA-256 of the body that the table was decoded from; empty
-	// if it is not known.
+	// if it is not known. For a table in parts, that was the index.
 	sum string
+	// partBytes is how long its parts are together.
+	partBytes int64
 	// etag is what From called the table; empty if it did not say.
 	etag string
 	// proof says who signed the table.
@@ -117,6 +121,9 @@ type Feed struct {
 	failures  int // in a row, of any of them
 	// pause is the time until the next poll after a success, before jitter.
 	pause time.Duration
+	// fetched are the parts of a table of which others are still missing, by
+	// their sums.
+	fetched map[string]*table.Part
 }
 
 // timing is what tests replace.
@@ -230,7 +237,6 @@ func (f *Feed) poll() (o outcome) {
 	e, held := f.endpoints[f.at], Current(f)
 	began := f.timing.now()
 	q := f.question(e, held, began)
-	note := ""
 	a, err := f.ask(q)
 	if err != nil && a.cut && q.wait > 0 && f.ctx.Err() == nil {
 		// A proxy may not bear connections on which nothing happens, or the
@@ -238,23 +244,39 @@ func (f *Feed) poll() (o outcome) {
 		began = f.timing.now()
 		q.wait = 0
 		if a, err = f.ask(q); err == nil {
-			note = e.shorten(began)
+			o.note = e.shorten(began)
+		}
+	}
+	if err == nil {
+		o.next, err = f.successor(held, q, a, began)
+	}
+	for try := 1; errors.Is(err, errPartGone) && try < maxTries; try++ {
+		began = f.timing.now()
+		q.wait = 0
+		if a, err = f.ask(q); err == nil {
+			o.next, err = f.successor(held, q, a, began)
 		}
 	}
 	if err != nil {
 		return outcome{err: err}
 	}
-	next, err := successor(held, q, a, f.cfg.PublicKeys, began)
-	if err != nil {
-		return outcome{err: err}
-	}
 	now := f.timing.now()
-	fresh := held == nil || held.Table != next.Table
-	pause := f.cfg.Interval
-	if next.tagFor(e.url) != "" && e.mayWait(now) {
-		pause = e.pause(q.wait > 0, a.waited, fresh, now.Sub(began), f.cfg.Interval)
+	fresh := held == nil || held.Table != o.next.Table
+	o.pause = f.cfg.Interval
+	if o.next.tagFor(e.url) != "" && e.mayWait(now) {
+		o.pause = e.pause(q.wait > 0, a.waited, fresh, now.Sub(began), f.cfg.Interval)
 	}
-	return outcome{next: next, pause: pause, note: note}
+	return o
+}
+
+// successor returns what follows held after an answer to a question of a poll
+// that began at now, with all its parts.
+func (f *Feed) successor(held *Snapshot, q question, a answer, now time.Time) (*Snapshot, error) {
+	next, err := successor(held, q, a, f.cfg.PublicKeys, now)
+	if err == nil && len(next.Table.Parts) > 0 && table.LoadedParts(next.Table) == nil {
+		err = f.complete(next, held, q.endpoint, len(a.body))
+	}
+	return next, err
 }
 
 // settle puts a poll's outcome in force and reports what changed.
@@ -275,7 +297,7 @@ func (f *Feed) settle(o outcome) {
 		f.failures++
 		f.at = (f.at + 1) % len(f.endpoints)
 		reason := f.readable(o.err)
-		told := ports.ReplaceAllString(reason, ":")
+		told := varying.ReplaceAllString(reason, "")
 		if told != e.told {
 			e.told = told
 			f.report(e, reason+"; "+consequence(held), true)
@@ -349,8 +371,9 @@ func consequence(held *Snapshot) string {
 	return fmt.Sprintf("the last good table (revision %d) stays in force", held.Table.Revision)
 }
 
-// ports matches what differs between two network errors that are the same.
-var ports = regexp.MustCompile(`:[0-9]+`)
+// varying matches what differs between two failures that are the same: the port
+// of a connection, and which part could not be fetched.
+var varying = regexp.MustCompile(`:[0-9]+|part [0-9a-f]+`)
 
 // readable returns err's text without secrets, on one line of bounded length. A
 // server may have put anything into it, the token that it was sent included.

@@ -290,7 +290,7 @@ func TestRequest(t *testing.T) {
 		t.Errorf("got %s %s, want GET /v1/table", r.Method, r.RequestURI)
 	}
 	rows := []struct{ header, want string }{
-		{"Accept", "application/json"},
+		{"Accept", "application/vnd.tollgate.index+json, application/json"},
 		{"Authorization", "Bearer " + testToken},
 		{"Accept-Encoding", "gzip"},
 		{"User-Agent", "tollgate"},

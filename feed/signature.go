@@ -6,15 +6,13 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+
+	"github.com/tollgate-apim/tollgate/table"
 )
 
 // signatureHeader holds who signed a table: ed25519=<base64 of 64 bytes>, several
 // of them separated by commas while keys are rotated.
 const signatureHeader = "Tollgate-Signature"
-
-// signedPrefix stands before a table's bytes in what is signed, so that what was
-// signed for another purpose is no signature of a table.
-const signedPrefix = "tollgate table v1\n"
 
 // maxSignatures is how many signatures an answer may have: each that is tried
 // hashes the whole table.
@@ -66,7 +64,7 @@ func verify(keys []ed25519.PublicKey, header []string, body []byte) (proof, erro
 		return proof{}, err
 	}
 	p := proof{signatures: signatures, expected: joined(keys)}
-	message := append([]byte(signedPrefix), body...)
+	message := table.SignedMessage(body)
 	for _, key := range keys {
 		for _, signature := range list {
 			if ed25519.Verify(key, message, signature) {

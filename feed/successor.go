@@ -36,6 +36,7 @@ func successor(held *Snapshot, q question, a answer, keys []ed25519.PublicKey, n
 	next := &Snapshot{Confirmed: now, sum: string(hash[:]), etag: a.etag, From: q.endpoint, proof: by}
 	if held != nil && held.sum == next.sum {
 		next.Table = held.Table
+		next.partBytes = held.partBytes
 		return next, nil
 	}
 	t, err := table.Decode(a.body)

@@ -1,0 +1,496 @@
+package feed
+
+import (
+	"compress/gzip"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/tollgate-apim/tollgate/table"
+)
+
+// digest returns the n-th of some digests; they are spread over all parts.
+func digest(n int) string {
+	return fmt.Sprintf("%02x%0126x", n*37%256, n)
+}
+
+// rowsOf returns a table of so many keys, each of an application of its own.
+func rowsOf(revision int64, keys int) *table.Table {
+	t := &table.Table{
+		Revision: revision, IssuedAt: time.Date(2026, 11, 21, 17, 0, 0, 0, time.UTC),
+		Plans: map[string]table.Plan{"apps/plan": {}}, APIs: map[string]table.API{"apps/api": {}},
+		Subscriptions: map[string]table.Subscription{"apps/sub": {Plan: "apps/plan"}},
+		Applications:  map[string]table.Application{},
+		Keys:          map[string][]table.Holder{},
+	}
+	for i := 0; i < keys; i++ {
+		name := fmt.Sprint("apps/a", i)
+		t.Applications[name] = table.Application{AppID: name, Grants: map[string]string{"apps/api": "apps/sub"}}
+		t.Keys[digest(i)] = []table.Holder{{Application: name}}
+	}
+	return t
+}
+
+// shelf serves tables in parts.
+type shelf struct {
+	mu    sync.Mutex
+	index []byte
+	tag   string
+	parts map[string][]byte // by path
+	// wrong answers in place of what is at a path.
+	wrong map[string]http.HandlerFunc
+	sign  []byte // keys
+}
+
+// publish puts a table in n parts on the shelf, in place of what was there, and
+// returns their paths.
+func (s *shelf) publish(t testing.TB, rows *table.Table, n int) []string {
+	t.Helper()
+	index, parts := table.Split(rows, n)
+	body, err := json.Marshal(index)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.index = body
+	s.tag = `"` + table.PartSum(body)[:8] + `"`
+	s.parts = map[string][]byte{}
+	s.wrong = map[string]http.HandlerFunc{}
+	var paths []string
+	for i, part := range parts {
+		path := table.PartPath(index.Parts[i])
+		s.parts[path] = part
+		paths = append(paths, path)
+	}
+	return paths
+}
+
+func (s *shelf) spoil(path string, handle http.HandlerFunc) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.wrong[path] = handle
+}
+
+func (s *shelf) handler() http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		s.mu.Lock()
+		index, tag, part, wrong := s.index, s.tag, s.parts[r.URL.Path], s.wrong[r.URL.Path]
+		s.mu.Unlock()
+		if wrong != nil {
+			wrong(w, r)
+			return
+		}
+		if r.URL.Path == table.Path {
+			w.Header().Set("Content-Type", "application/vnd.tollgate.index+json")
+			if s.sign != nil {
+				w.Header().Set("Tollgate-Signature", signed(string(index), s.sign...))
+			}
+			serve(tag, string(index))(w, r)
+			return
+		}
+		if part == nil {
+			w.WriteHeader(http.StatusNotFound)
+			return
+		}
+		_, _ = w.Write(part)
+	}
+}
+
+// onShelf starts a feed of a table in n parts.
+func onShelf(t *testing.T, rows *table.Table, n int, change func(*Config)) (*rig, *shelf, []string) {
+	t.Helper()
+	s := &shelf{}
+	paths := s.publish(t, rows, n)
+	return newRig(t, s.handler(), nil, change), s, paths
+}
+
+// partsAsked returns the parts that were asked for since it was last called, or
+// since asked was, in order.
+func (s *site) partsAsked() []string {
+	var paths []string
+	for _, r := range s.asked() {
+		if r.URL.Path != table.Path {
+			paths = append(paths, r.URL.Path)
+		}
+	}
+	return paths
+}
+
+// wantKeys checks which keys the table in force has.
+func (g *rig) wantKeys(revision int64, keys int) {
+	g.t.Helper()
+	g.wantRevision(revision)
+	rows := Current(g.feed).Table
+	for i := 0; i <= keys; i++ {
+		holders := table.Holders(rows, digest(i))
+		if want := i < keys; (len(holders) == 1) != want {
+			g.t.Errorf("key %d of revision %d: got holders %v, want some: %t", i, revision, holders, want)
+		}
+	}
+	if _, ok := table.FindApplication(rows, "apps/a0"); !ok {
+		g.t.Error("an application is missing")
+	}
+}
+
+func TestParts(t *testing.T) {
+	g, s, paths := onShelf(t, rowsOf(42, 20), 8, nil)
+	g.time.poll(t)
+	g.wantKeys(42, 20)
+	g.wantLine("+", "revision 42 is in force")
+	requests := g.asked()
+	if len(requests) != 9 {
+		t.Fatalf("got %d requests, want one for the index and 8 for parts", len(requests))
+	}
+	for i, path := range paths {
+		r := requests[i+1]
+		if r.URL.Path != path || r.Header.Get("Authorization") != "Bearer "+testToken || r.Header.Get("Accept") != "application/json" ||
+			r.Header.Get("Accept-Encoding") != "gzip" || r.Header.Get("If-None-Match") != "" || r.Header.Get("Prefer") != "" {
+			t.Errorf("request %d was for %s with %v, want a plain one for %s", i+1, r.URL.Path, r.Header, path)
+		}
+	}
+
+	// The same index confirms.
+	before := Current(g.feed)
+	g.time.poll(t)
+	if parts := g.partsAsked(); len(parts) != 0 || Current(g.feed).Table != before.Table || Current(g.feed).Confirmed.Equal(before.Confirmed) {
+		t.Errorf("a 304 had %d parts fetched, or did not confirm", len(parts))
+	}
+
+	// One key more is one part.
+	paths = s.publish(t, rowsOf(43, 20), 8)
+	rows := rowsOf(43, 20)
+	rows.Keys[digest(20)] = []table.Holder{{Application: "apps/a0"}}
+	paths = s.publish(t, rows, 8)
+	g.time.poll(t)
+	g.wantKeys(43, 21)
+	if got := g.partsAsked(); len(got) != 1 || got[0] != paths[table.PartOfKey(digest(20), 8)] {
+		t.Errorf("one key more had %q fetched, want its part", got)
+	}
+	if before.Table.Revision != 42 || len(table.Holders(before.Table, digest(20))) != 0 {
+		t.Error("the snapshot taken before was changed")
+	}
+
+	// Another number of parts is another table.
+	s.publish(t, rowsOf(44, 20), 16)
+	g.time.poll(t)
+	g.wantKeys(44, 20)
+	if got := g.partsAsked(); len(got) != 16 {
+		t.Errorf("16 parts in place of 8 had %d fetched", len(got))
+	}
+}
+
+// What is equal is fetched once: parts without rows, most of all.
+func TestEqualParts(t *testing.T) {
+	rows := rowsOf(42, 0)
+	rows.Applications["apps/a0"] = table.Application{AppID: "a0"}
+	g, _, paths := onShelf(t, rows, 64, nil)
+	g.time.poll(t)
+	g.wantKeys(42, 0)
+	distinct := map[string]bool{}
+	for _, path := range paths {
+		distinct[path] = true
+	}
+	if got := g.partsAsked(); len(got) != len(distinct) || len(got) > 3 {
+		t.Errorf("got %d parts fetched, want %d", len(got), len(distinct))
+	}
+}
+
+// One document may follow an index, and the other way round.
+func TestPartsAndDocument(t *testing.T) {
+	g, s, _ := onShelf(t, rowsOf(42, 5), 4, nil)
+	g.time.poll(t)
+	whole, err := json.Marshal(rowsOf(43, 6))
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.spoil(table.Path, serve(`"43"`, string(whole)))
+	g.time.poll(t)
+	g.wantKeys(43, 6)
+	s.publish(t, rowsOf(44, 7), 4)
+	g.asked()
+	g.time.poll(t)
+	g.wantKeys(44, 7)
+	if got := g.partsAsked(); len(got) != 4 {
+		t.Errorf("got %d parts fetched after a document, want 4", len(got))
+	}
+}
+
+// An endpoint that moves on while a feed fetches parts is asked for its new
+// index, and nobody hears of it.
+func TestPartsThatAreGone(t *testing.T) {
+	g, s, paths := onShelf(t, rowsOf(42, 20), 8, nil)
+	want := append([]string{}, paths[:4]...) // the fourth is gone
+	s.spoil(paths[3], func(w http.ResponseWriter, _ *http.Request) {
+		// The first three are not all the same, but some of them are.
+		for i, path := range s.publish(t, rowsOf(43, 21), 8) {
+			if i > 2 || path != paths[i] {
+				want = append(want, path)
+			}
+		}
+		w.WriteHeader(http.StatusNotFound)
+	})
+	g.time.poll(t)
+	g.wantKeys(43, 21)
+	g.wantLine("+", "revision 43 is in force")
+	if got := g.partsAsked(); strings.Join(got, " ") != strings.Join(want, " ") || len(want) == 4+8 {
+		t.Errorf("got %d parts fetched, want %d: those that are still the same are kept", len(got), len(want))
+	}
+}
+
+func TestPartsThatAreNeverThere(t *testing.T) {
+	g, s, _ := onShelf(t, rowsOf(42, 20), 8, nil)
+	g.time.poll(t)
+	g.said()
+	before := Current(g.feed)
+	rows := rowsOf(43, 20)
+	rows.Keys[digest(20)] = []table.Holder{{Application: "apps/a0"}}
+	missing := s.publish(t, rows, 8)[table.PartOfKey(digest(20), 8)]
+	s.spoil(missing, status(http.StatusNotFound))
+	g.asked()
+	g.time.poll(t)
+	if got := g.asked(); len(got) != 2*maxTries {
+		t.Errorf("got %d requests, want the index and its part %d times", len(got), maxTries)
+	}
+	g.wantLine("!", "a part that the index lists is not there: status 404 Not Found, expected status 200 with a part", "revision 42) stays in force")
+	if Current(g.feed) != before {
+		t.Error("half a table came in force")
+	}
+}
+
+// Whatever is wrong with a part, all of the table that it belongs to stays out.
+// What was fetched before is not fetched again.
+func TestBadParts(t *testing.T) {
+	body := func(text string) http.HandlerFunc { return serve("", text) }
+	tooLarge := func(c *Config) { c.MaxBytes = 1 << 20 }
+	hurried := func(c *Config) { c.Timeout = 50 * time.Millisecond }
+	for _, row := range []struct {
+		name   string
+		handle http.HandlerFunc
+		change func(*Config)
+		want   string
+	}{
+		{"empty", body(""), nil, "SHA-256"},
+		{"another part", body(`{"applications":{` + "\n},\"keys\":{\n},\"subscriptions\":{\n}}\n"), nil, "SHA-256"},
+		{"500", status(500), nil, "status 500 Internal Server Error, expected status 200 with a part"},
+		{"206", status(206), nil, "status 206"},
+		{"304", status(304), nil, "304"},
+		{"a redirect", func(w http.ResponseWriter, r *http.Request) {
+			http.Redirect(w, r, "/v1/parts/elsewhere", http.StatusFound)
+		}, nil, "redirects are not followed"},
+		{"truncated", func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("Content-Length", "1000")
+			_, _ = w.Write([]byte("{"))
+		}, nil, "unexpected EOF"},
+		{"hang up", hangUp(), nil, "EOF"},
+		{"a bomb", func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("Content-Encoding", "gzip")
+			zip := gzip.NewWriter(w)
+			_, _ = zip.Write([]byte(strings.Repeat(" ", 1<<22)))
+			_ = zip.Close()
+		}, tooLarge, "table is larger than allowed: over 1048576 bytes with its parts"},
+		{"endless", func(w http.ResponseWriter, _ *http.Request) {
+			block := []byte(strings.Repeat(" ", 1<<16))
+			for {
+				if _, err := w.Write(block); err != nil {
+					return
+				}
+			}
+		}, tooLarge, "larger than allowed"},
+		{"never", func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() }, hurried, "no complete answer within 50ms"},
+		{"byte by byte", func(w http.ResponseWriter, _ *http.Request) {
+			for {
+				if _, err := w.Write([]byte(" ")); err != nil {
+					return
+				}
+				w.(http.Flusher).Flush()
+			}
+		}, hurried, "no complete answer within 50ms"},
+	} {
+		row := row
+		t.Run(row.name, func(t *testing.T) {
+			g, s, _ := onShelf(t, rowsOf(42, 20), 8, row.change)
+			g.time.poll(t)
+			g.said()
+			before := Current(g.feed)
+			paths := s.publish(t, rowsOf(43, 40), 8)
+			s.spoil(paths[5], row.handle)
+			g.asked()
+			g.time.poll(t)
+			g.wantLine("!", "of revision 43: ", row.want, "the last good table (revision 42) stays in force")
+			if Current(g.feed) != before {
+				t.Error("half a table came in force")
+			}
+			s.spoil(paths[5], nil)
+			s.spoil(paths[6], row.handle)
+			g.asked()
+			g.time.poll(t)
+			g.wantSilence()
+			if got := g.partsAsked(); len(got) < 2 || got[0] != paths[5] || got[1] != paths[6] {
+				t.Errorf("then %q were fetched, want what was still missing", got)
+			}
+			s.spoil(paths[6], nil)
+			g.asked()
+			g.time.poll(t)
+			g.wantKeys(43, 40)
+			g.wantLine("+", "answers again")
+			if got := g.partsAsked(); len(got) != 2 {
+				t.Errorf("at last %d parts were fetched, want 2", len(got))
+			}
+			if g.feed.fetched != nil {
+				t.Error("what was fetched is kept beside the table")
+			}
+		})
+	}
+}
+
+// The cap is for the index and all parts together, those in force included.
+func TestPartsWithinMaxBytes(t *testing.T) {
+	size := func(s *shelf) int64 {
+		total := len(s.index)
+		for _, part := range s.parts {
+			total += len(part)
+		}
+		return int64(total)
+	}
+	reference := &shelf{}
+	reference.publish(t, rowsOf(42, 200), 8)
+	for _, spare := range []int64{0, -1} {
+		spare := spare
+		g, s, _ := onShelf(t, rowsOf(42, 200), 8, func(c *Config) { c.MaxBytes = size(reference) + spare })
+		g.time.poll(t)
+		if spare < 0 {
+			g.wantLine("!", "larger than allowed: over", "with its parts")
+			continue
+		}
+		g.wantKeys(42, 200)
+		rows := rowsOf(43, 200)
+		rows.Keys[digest(200)] = []table.Holder{{Application: "apps/a0"}}
+		s.publish(t, rows, 8)
+		g.said()
+		g.time.poll(t)
+		g.wantLine("!", "larger than allowed: over", "with its parts", "revision 42) stays")
+		// As many bytes as before, in other parts.
+		s.publish(t, rowsOf(44, 200), 8)
+		g.time.poll(t)
+		g.wantKeys(44, 200)
+	}
+}
+
+// Only an index that would come in force has its parts fetched.
+func TestPartsOfARefusedIndex(t *testing.T) {
+	g, s, _ := onShelf(t, rowsOf(42, 20), 8, func(c *Config) { c.PublicKeys = publicKeys(1) })
+	s.sign = []byte{1}
+	g.time.poll(t)
+	g.wantKeys(42, 20)
+	g.said()
+	g.asked()
+	s.publish(t, rowsOf(41, 40), 8)
+	g.time.poll(t)
+	g.wantLine("!", "revision 41 came after revision 42")
+	s.publish(t, rowsOf(42, 40), 8)
+	g.time.poll(t)
+	g.wantLine("!", "revision 42 came again with other content")
+	s.sign = []byte{2}
+	s.publish(t, rowsOf(43, 40), 8)
+	g.time.poll(t)
+	g.wantLine("!", "signed by none")
+	if got := g.partsAsked(); len(got) != 0 {
+		t.Errorf("%d parts were fetched for nothing", len(got))
+	}
+}
+
+func TestStopWhilePartsAreFetched(t *testing.T) {
+	asked := make(chan bool)
+	g, s, paths := onShelf(t, rowsOf(42, 20), 8, nil)
+	s.spoil(paths[2], func(_ http.ResponseWriter, r *http.Request) {
+		asked <- true
+		<-r.Context().Done()
+	})
+	done := make(chan bool)
+	timer := g.time.take(t)
+	go func() {
+		defer func() { done <- recover() == nil }()
+		timer.run()
+	}()
+	<-asked
+	g.feed.Stop()
+	if !<-done {
+		t.Error("the poll panicked")
+	}
+	if got := len(g.partsAsked()); got != 3 {
+		t.Errorf("got %d parts asked for, want none after Stop", got)
+	}
+	g.wantSilence()
+}
+
+// A held request ends with a new index; its parts are fetched without waiting.
+func TestPartsAfterAWait(t *testing.T) {
+	g, s, _ := onShelf(t, rowsOf(42, 20), 8, waiting)
+	handler := s.handler()
+	g.answer(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == table.Path {
+			handler = g.held(9*time.Second, s.handler())
+		}
+		handler(w, r)
+	})
+	g.wantDelay(0, "after the first table")
+	s.publish(t, rowsOf(43, 21), 8)
+	g.asked()
+	g.wantDelay(0, "after the second")
+	g.wantKeys(43, 21)
+	if preferences := g.preferences(); !strings.HasPrefix(preferences, "wait=27 -") || strings.Count(preferences, "wait") != 1 {
+		t.Errorf("the requests preferred %s, want a wait for the index alone", preferences)
+	}
+}
+
+// Whatever index and parts a server has, nothing comes in force but a whole table
+// with the parts that its index lists.
+func FuzzIndex(f *testing.F) {
+	index, parts := table.Split(rowsOf(42, 3), 2)
+	body, err := json.Marshal(index)
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(body, parts[0], parts[1])
+	f.Add(body, parts[1], parts[0])
+	f.Add(body, parts[0], []byte("{}"))
+	f.Add([]byte(strings.Replace(string(body), index.Parts[1], index.Parts[0], 1)), parts[0], parts[0])
+	f.Add([]byte(strings.Replace(string(body), `"parts"`, `"keys":{},"parts"`, 1)), parts[0], parts[1])
+	f.Add([]byte(strings.ReplaceAll(string(body), index.Parts[1], "../../table")), parts[0], parts[1])
+	f.Add([]byte(tableBody(42, "")), []byte(nil), []byte(nil))
+	s := &shelf{}
+	site := newSite(f, s.handler())
+	f.Fuzz(func(t *testing.T, body, first, second []byte) {
+		s.mu.Lock()
+		s.index = body
+		s.parts = map[string][]byte{table.PartPath(table.PartSum(first)): first, table.PartPath(table.PartSum(second)): second}
+		s.mu.Unlock()
+		clock := newFakeTime()
+		feed := start(Config{Endpoints: []string{site.server.URL}, Interval: 1, Timeout: 10e9, MaxBytes: 1 << 20, Client: site.server.Client()}, nil, clock.timing())
+		o := feed.poll()
+		feed.Stop()
+		if o.err != nil {
+			if o.next != nil {
+				t.Fatalf("got a snapshot beside the error %v", o.err)
+			}
+			return
+		}
+		if err := table.Validate(o.next.Table); err != nil {
+			t.Fatalf("an invalid table came in force: %v", err)
+		}
+		loaded := table.LoadedParts(o.next.Table)
+		if len(loaded) != len(o.next.Table.Parts) {
+			t.Fatalf("got %d parts, want %d", len(loaded), len(o.next.Table.Parts))
+		}
+		for i, part := range loaded {
+			if part.Sum() != o.next.Table.Parts[i] || table.PartSum([]byte(part.Text())) != part.Sum() {
+				t.Fatalf("part %d is not what the index lists", i)
+			}
+		}
+	})
+}
