@@ -61,7 +61,7 @@ func newGateway(t *testing.T, tbl *table.Table, apis []string) *gateway {
 		config := tollgate.CreateConfig()
 		config.API = api
 		config.Sync.Endpoint = []string{endpoint.URL}
-		config.Sync.Interval = "1h" // one poll is enough
+		config.Sync.Interval, config.Sync.Wait = "1h", "0s" // one poll is enough
 		next := http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { g.upstream = r })
 		handler, err := tollgate.New(ctx, next, config, "test")
 		if err != nil {
