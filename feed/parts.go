@@ -72,12 +72,16 @@ func (f *Feed) fetch(endpoint, sum string, atMost int64) (*table.Part, error) {
 	if atMost < 0 {
 		return nil, f.tooLarge()
 	}
+	whole := atMost <= table.MaxPartBytes
+	if !whole {
+		atMost = table.MaxPartBytes
+	}
 	a, err := f.ask(question{endpoint: endpoint, path: table.PartPath(sum), what: "a part", accept: acceptPart, atMost: atMost})
-	if errors.Is(err, table.ErrTooLarge) {
+	if whole && errors.Is(err, table.ErrTooLarge) {
 		return nil, f.tooLarge()
 	}
 	if a.missing {
-		return nil, fmt.Errorf("%w: %v", errPartGone, err)
+		return nil, fmt.Errorf("%w: %w", errPartGone, err)
 	}
 	if err != nil {
 		return nil, err

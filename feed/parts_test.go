@@ -162,7 +162,6 @@ func TestParts(t *testing.T) {
 	}
 
 	// One key more is one part.
-	paths = s.publish(t, rowsOf(43, 20), 8)
 	rows := rowsOf(43, 20)
 	rows.Keys[digest(20)] = []table.Holder{{Application: "apps/a0"}}
 	paths = s.publish(t, rows, 8)
@@ -301,6 +300,9 @@ func TestBadParts(t *testing.T) {
 				}
 			}
 		}, tooLarge, "larger than allowed"},
+		{"larger than any part", func(w http.ResponseWriter, _ *http.Request) {
+			_, _ = w.Write(make([]byte, table.MaxPartBytes+1))
+		}, nil, "table is larger than allowed: over 16777216 bytes"},
 		{"never", func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() }, hurried, "no complete answer within 50ms"},
 		{"byte by byte", func(w http.ResponseWriter, _ *http.Request) {
 			for {
