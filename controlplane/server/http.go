@@ -1,15 +1,13 @@
 package server
 
 import (
-	"crypto/sha256"
-	"crypto/subtle"
 	"encoding/json"
 	"errors"
 	"net/http"
 	"strconv"
-	"strings"
 	"time"
 
+	"github.com/tollgate-apim/tollgate/controlplane/signing"
 	"github.com/tollgate-apim/tollgate/table"
 )
 
@@ -37,6 +35,7 @@ var (
 	errNotFound     = errors.New("there is nothing here")
 	errMethod       = errors.New("only GET and HEAD are allowed")
 	errUnauthorized = errors.New("a valid token is required")
+	errForbidden    = errors.New("a valid client certificate is required")
 	errNoTable      = errors.New("no table has been made yet")
 )
 
@@ -53,6 +52,9 @@ func (s *Server) fail(w http.ResponseWriter, r *http.Request, err error) {
 		status, detail = http.StatusUnauthorized, errUnauthorized.Error()
 		w.Header().Set("WWW-Authenticate", `Bearer realm="tollgate"`)
 		s.log.Warn("request without a valid token", "client", r.RemoteAddr)
+	case errors.Is(err, errForbidden):
+		status, detail = http.StatusForbidden, errForbidden.Error()
+		s.log.Warn("request without a valid client certificate", "client", r.RemoteAddr)
 	case errors.Is(err, errNoTable):
 		status, detail = http.StatusServiceUnavailable, errNoTable.Error()
 		w.Header().Set("Retry-After", "1")
@@ -93,8 +95,8 @@ func (s *Server) serveTable(w http.ResponseWriter, r *http.Request) error {
 	if !reads(r) {
 		return errMethod
 	}
-	if !s.admits(r) {
-		return errUnauthorized
+	if err := s.access.check(r); err != nil {
+		return err
 	}
 	e := s.inForce()
 	if e == nil {
@@ -106,8 +108,8 @@ func (s *Server) serveTable(w http.ResponseWriter, r *http.Request) error {
 		if matches(known, e.choose(r).etag) {
 			s.hold(w, r, e, wait)
 			// Much may have changed meanwhile.
-			if !s.admits(r) {
-				return errUnauthorized
+			if err := s.access.check(r); err != nil {
+				return err
 			}
 			e = s.inForce()
 		}
@@ -123,6 +125,9 @@ func (s *Server) serveTable(w http.ResponseWriter, r *http.Request) error {
 	}
 	if rep.coding != "" {
 		h.Set("Content-Encoding", rep.coding)
+	}
+	if e.signatures != "" {
+		h.Set(signing.Header, e.signatures)
 	}
 	h.Set("Content-Type", "application/json")
 	h.Set("Content-Length", strconv.Itoa(len(rep.body)))
@@ -151,13 +156,6 @@ func (s *Server) hold(w http.ResponseWriter, r *http.Request, e *edition, wait t
 	_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(writeTimeout))
 }
 
-// inForce returns the edition in force, or nil before the first.
-func (s *Server) inForce() *edition {
-	s.mu.RLock()
-	defer s.mu.RUnlock()
-	return s.edition
-}
-
 // choose returns what a request is answered with, unless it has that already.
 func (e *edition) choose(r *http.Request) representation {
 	if acceptsGzip(r.Header.Values("Accept-Encoding")) {
@@ -167,21 +165,3 @@ func (e *edition) choose(r *http.Request) representation {
 }
 
 func reads(r *http.Request) bool { return r.Method == http.MethodGet || r.Method == http.MethodHead }
-
-// admits compares the presented token, hashed so that neither its length nor its
-// text shows in the time taken.
-func (s *Server) admits(r *http.Request) bool {
-	s.mu.RLock()
-	tokens := s.tokens
-	s.mu.RUnlock()
-	if len(tokens) == 0 {
-		return true
-	}
-	scheme, token, _ := strings.Cut(r.Header.Get("Authorization"), " ")
-	sum := sha256.Sum256([]byte(strings.TrimSpace(token)))
-	equal := 0
-	for i := range tokens {
-		equal |= subtle.ConstantTimeCompare(sum[:], tokens[i][:])
-	}
-	return equal == 1 && strings.EqualFold(scheme, "Bearer")
-}

@@ -5,6 +5,7 @@ package server
 import (
 	"bytes"
 	"compress/gzip"
+	"crypto/ed25519"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
@@ -15,29 +16,45 @@ import (
 
 	"github.com/tollgate-apim/tollgate/controlplane/compile"
 	"github.com/tollgate-apim/tollgate/controlplane/finding"
+	"github.com/tollgate-apim/tollgate/controlplane/signing"
 	"github.com/tollgate-apim/tollgate/table"
 )
 
-// Server holds the table in force and serves it: any number of requests at once,
-// while one goroutine calls Publish and KeepOut.
+// Server holds the table in force and serves it. All its methods may be called at
+// any time by any number of goroutines.
 type Server struct {
 	log     *slog.Logger
 	closing chan struct{} // closed by Release
 	release func()        // closes it, once
 
+	making sync.Mutex // held while an edition is made
+	keys   []ed25519.PrivateKey
+
+	access access
+
 	mu      sync.RWMutex
-	tokens  [][sha256.Size]byte // hashes of those that gateways may present; none admits everybody
-	edition *edition            // nil before the first
+	edition *edition // nil before the first
 	health  health
 }
 
-// edition is one table, ready to be sent. Nothing of it changes but that
-// superseded is closed.
-type edition struct {
+// document is a table as it is sent. It is never changed.
+type document struct {
 	revision int64
 	issuedAt time.Time
-	plain    representation
-	zipped   representation
+	body     []byte
+	zipped   []byte
+	// name begins the entity tags. Gateways know by it that another endpoint has
+	// the same body: it is the first half of the body's SHA-256 in hex.
+	name string
+}
+
+// edition is a signed document. Nothing of it changes but that superseded is
+// closed.
+type edition struct {
+	*document
+	signatures string // empty for none
+	plain      representation
+	zipped     representation
 	// superseded is closed once another edition is in force: one channel for
 	// all who wait for that.
 	superseded chan struct{}
@@ -74,23 +91,12 @@ type Options struct {
 // New returns a server without a table, which admits everybody.
 func New(o Options) *Server {
 	closing := make(chan struct{})
-	return &Server{
+	s := &Server{
 		log: o.Log, health: health{Status: "starting"},
 		closing: closing, release: sync.OnceFunc(func() { close(closing) }),
 	}
-}
-
-// AdmitTokens makes tokens the ones of which gateways must present one; none
-// admits everybody. It may be called at any time: who is being held with a token
-// that is no longer among them is refused when he is released.
-func (s *Server) AdmitTokens(tokens []string) {
-	sums := make([][sha256.Size]byte, len(tokens))
-	for i, token := range tokens {
-		sums[i] = sha256.Sum256([]byte(token))
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.tokens = sums
+	s.access.configureLocked(nil)
+	return s
 }
 
 // Release answers those who are being held, and holds nobody any more. It is for
@@ -104,9 +110,9 @@ func (s *Server) Release() { s.release() }
 // Revisions are the caller's to number: they grow, and one never comes again
 // with other content.
 func (s *Server) Publish(t *table.Table, change *compile.Change, findings []finding.Finding) error {
-	s.mu.RLock()
-	last := s.edition
-	s.mu.RUnlock()
+	s.making.Lock()
+	defer s.making.Unlock()
+	last := s.inForce()
 	if last != nil && change != nil && change.Empty() && t.Revision == last.revision {
 		s.note(last, findings)
 		return nil
@@ -115,55 +121,108 @@ func (s *Server) Publish(t *table.Table, change *compile.Change, findings []find
 	if err := table.Validate(t); err != nil {
 		return fmt.Errorf("validating table: %w", err)
 	}
-	e, err := newEdition(t)
+	d, err := newDocument(t)
 	if err != nil {
 		return err
 	}
-	if last != nil && last.plain.etag == e.plain.etag {
-		e = last // nobody who waits for another is disturbed
+	if last != nil && last.name == d.name {
+		s.note(last, findings) // nobody who waits for another is disturbed
+		return nil
 	}
-	s.note(e, findings)
+	s.note(newEdition(d, s.keys), findings)
 	return nil
 }
 
-func newEdition(t *table.Table) (*edition, error) {
+// SignWith makes keys the ones that tables are signed with, each with all of
+// them; none leaves them unsigned. The table in force goes out again, signed
+// anew and under other tags, so that gateways and caches learn of it.
+func (s *Server) SignWith(keys []ed25519.PrivateKey) {
+	s.making.Lock()
+	defer s.making.Unlock()
+	s.keys = keys
+	last := s.inForce()
+	if last == nil {
+		return
+	}
+	if e := newEdition(last.document, keys); e.signatures != last.signatures {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		s.putInForceLocked(e)
+	}
+}
+
+func newDocument(t *table.Table) (*document, error) {
 	body, err := json.Marshal(t)
 	if err != nil {
 		return nil, fmt.Errorf("encoding table: %w", err)
 	}
+	zipped, err := compressed(body)
+	if err != nil {
+		return nil, fmt.Errorf("compressing table: %w", err)
+	}
+	sum := sha256.Sum256(body)
+	return &document{
+		revision: t.Revision, issuedAt: t.IssuedAt, body: body, zipped: zipped, name: hex.EncodeToString(sum[:16]),
+	}, nil
+}
+
+// compressed returns data in the format of gzip.
+func compressed(data []byte) ([]byte, error) {
 	var zipped bytes.Buffer
 	// Most of a table is digests, which no effort makes smaller.
 	z, err := gzip.NewWriterLevel(&zipped, gzip.BestSpeed)
 	if err != nil {
-		return nil, fmt.Errorf("compressing table: %w", err)
+		return nil, err
 	}
-	if _, err := z.Write(body); err != nil {
-		return nil, fmt.Errorf("compressing table: %w", err)
+	if _, err := z.Write(data); err != nil {
+		return nil, err
 	}
 	if err := z.Close(); err != nil {
-		return nil, fmt.Errorf("compressing table: %w", err)
+		return nil, err
 	}
-	sum := sha256.Sum256(body)
-	tag := hex.EncodeToString(sum[:16])
-	return &edition{
-		revision: t.Revision,
-		issuedAt: t.IssuedAt,
-		plain:    representation{body, "", `"` + tag + `"`},
-		zipped:   representation{zipped.Bytes(), "gzip", `"` + tag + `-gzip"`},
-
-		superseded: make(chan struct{}),
-	}, nil
+	return zipped.Bytes(), nil
 }
 
+func newEdition(d *document, keys []ed25519.PrivateKey) *edition {
+	e := &edition{document: d, signatures: signing.Sign(keys, d.body), superseded: make(chan struct{})}
+	tag := d.name
+	if e.signatures != "" {
+		// A cache that asks whether its copy is still good would else go on with
+		// old signatures.
+		sum := sha256.Sum256([]byte(e.signatures))
+		tag += "-" + hex.EncodeToString(sum[:4])
+	}
+	e.plain = representation{d.body, "", `"` + tag + `"`}
+	e.zipped = representation{d.zipped, "gzip", `"` + tag + `-gzip"`}
+	return e
+}
+
+// note puts e in force with what was found about it.
 func (s *Server) note(e *edition, findings []finding.Finding) {
 	h := health{Status: "ok", Revision: e.revision, IssuedAt: &e.issuedAt}
 	h.Findings.Errors, h.Findings.Warnings = finding.Count(findings)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.edition != nil && s.edition != e {
+	s.health = h
+	s.putInForceLocked(e)
+}
+
+// putInForceLocked makes e the edition in force, unless it is that already.
+func (s *Server) putInForceLocked(e *edition) {
+	if s.edition == e {
+		return
+	}
+	if s.edition != nil {
 		close(s.edition.superseded)
 	}
-	s.edition, s.health = e, h
+	s.edition = e
+}
+
+// inForce returns the edition in force, or nil before the first.
+func (s *Server) inForce() *edition {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	return s.edition
 }
 
 // KeepOut notes that the manifests could not be read, with what was found, so

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/spf13/pflag"
 	"go.yaml.in/yaml/v3"
 )
 
@@ -49,6 +50,41 @@ func TestDocumentedCommands(t *testing.T) {
 	}
 	if found < 5 {
 		t.Errorf("found %d commands", found)
+	}
+}
+
+// TestDocumentedServe checks that the pages tell each flag of serve, with its
+// default, and no others.
+func TestDocumentedServe(t *testing.T) {
+	for _, page := range []string{"readme.md", "docs/serve.md"} {
+		data, err := os.ReadFile(filepath.Join("../../..", page))
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, text, _ := strings.Cut(string(data), "\n| flag | default | |\n| --- | --- | --- |\n")
+		text, _, _ = strings.Cut(text, "\n\n")
+		told := map[string]string{}
+		for row := range strings.Lines(text) {
+			cells := strings.Split(row, " | ")
+			for _, m := range regexp.MustCompile("`--([a-z-]+)`").FindAllStringSubmatch(cells[0], -1) {
+				told[m[1]] = strings.Trim(cells[1], "`")
+			}
+		}
+		newServeCommand().Flags().VisitAll(func(f *pflag.Flag) {
+			want := f.DefValue
+			if f.Name == "manifests" {
+				want = "required"
+			} else if want == "" || want == "[]" {
+				want = "none"
+			}
+			if told[f.Name] != want {
+				t.Errorf("%s: --%s has the default %q, want %q", page, f.Name, told[f.Name], want)
+			}
+			delete(told, f.Name)
+		})
+		for flag := range told {
+			t.Errorf("%s: there is no --%s", page, flag)
+		}
 	}
 }
 

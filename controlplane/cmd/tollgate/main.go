@@ -52,7 +52,7 @@ func newCommand() *cobra.Command {
 		Version:       version(debug.ReadBuildInfo()),
 	}
 	root.SetVersionTemplate("tollgate {{.Version}}\n")
-	root.AddCommand(newServeCommand(), newLintCommand(), newKeyCommand(), newExplainCommand(), newMigrateCommand(), newVersionCommand())
+	root.AddCommand(newServeCommand(), newLintCommand(), newKeyCommand(), newKeygenCommand(), newExplainCommand(), newMigrateCommand(), newVersionCommand())
 	return root
 }
 

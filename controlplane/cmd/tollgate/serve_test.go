@@ -4,22 +4,26 @@ import (
 	"bufio"
 	"context"
 	"crypto/ecdsa"
+	"crypto/ed25519"
 	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/json"
 	"encoding/pem"
+	"fmt"
 	"io"
 	"math/big"
 	"net"
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/tollgate-apim/tollgate/controlplane/signing"
 	"github.com/tollgate-apim/tollgate/table"
 )
 
@@ -111,6 +115,126 @@ func TestServe(t *testing.T) {
 	}
 	p.stop()
 	for _, secret := range []string{"a-token", "another-token", "not-to-be-told"} {
+		if strings.Contains(p.log.String(), secret) {
+			t.Errorf("the log tells %s", secret)
+		}
+	}
+}
+
+// TestServeReloads replaces the files with tokens, keys and certificates, then
+// spoils them.
+func TestServeReloads(t *testing.T) {
+	dir := t.TempDir()
+	path := func(name string) string { return filepath.Join(dir, name) }
+	write := func(name, text string) {
+		t.Helper()
+		if err := os.WriteFile(path(name), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var secrets []string
+	signers := func(names ...string) []ed25519.PrivateKey {
+		t.Helper()
+		keys := make([]ed25519.PrivateKey, len(names))
+		for i, name := range names {
+			var err error
+			if keys[i], err = signing.New(); err != nil {
+				t.Fatal(err)
+			}
+			text, err := signing.Encode(keys[i])
+			if err != nil {
+				t.Fatal(err)
+			}
+			write(name, string(text))
+			secrets = append(secrets, strings.Split(string(text), "\n")[1])
+		}
+		return keys
+	}
+	sources := []string{"--token-file", "--tls-cert and --tls-key", "--client-ca", "--signing-key"}
+	if err := os.Mkdir(path("manifests"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+
+	serverCert, serverKey, pool := newCertificate(t)
+	clientCert, clientKey, _ := newCertificate(t)
+	write("cert", serverCert)
+	write("key", serverKey)
+	write("ca", clientCert)
+	write("tokens", "old-token\n")
+	keys := signers("one", "two")
+	p := startServe(t, "--manifests", path("manifests"), "--listen", "127.0.0.1:0", "--log-format", "json",
+		"--token-file", path("tokens"), "--tls-cert", path("cert"), "--tls-key", path("key"), "--client-ca", path("ca"),
+		"--signing-key", path("one"), "--signing-key", path("two"))
+	if got := fmt.Sprint(p.await("tables are signed")["publicKeys"]); got != fmt.Sprint([]string{signing.PublicKey(keys[0]), signing.PublicKey(keys[1])}) {
+		t.Errorf("logged the public keys %s", got)
+	}
+	address := p.await("listening")["address"].(string)
+	p.await("table served")
+
+	// ask returns what a new connection is answered; 0 if there is none.
+	ask := func(token string, keys []ed25519.PrivateKey) int {
+		t.Helper()
+		certificate, err := tls.X509KeyPair([]byte(clientCert), []byte(clientKey))
+		if err != nil {
+			t.Fatal(err)
+		}
+		transport := &http.Transport{TLSClientConfig: &tls.Config{RootCAs: pool, Certificates: []tls.Certificate{certificate}}}
+		defer transport.CloseIdleConnections()
+		r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "https://"+address+table.Path, http.NoBody)
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.Header.Set("Authorization", "Bearer "+token)
+		res, err := (&http.Client{Transport: transport, Timeout: patience}).Do(r)
+		if err != nil {
+			return 0
+		}
+		defer res.Body.Close()
+		data, err := io.ReadAll(res.Body)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if want := signing.Sign(keys, data); res.StatusCode == http.StatusOK && res.Header.Get(signing.Header) != want {
+			t.Errorf("got signatures %q, want %q", res.Header.Get(signing.Header), want)
+		}
+		return res.StatusCode
+	}
+	if got := ask("old-token", keys); got != http.StatusOK {
+		t.Fatalf("before: got %d, want 200", got)
+	}
+
+	serverCert, serverKey, pool = newCertificate(t)
+	write("cert", serverCert)
+	write("key", serverKey)
+	clientCert, clientKey, _ = newCertificate(t)
+	write("ca", clientCert)
+	write("tokens", "\nnew-token\r\n  other-token  \n")
+	keys = append(keys[:1], signers("two")...)
+	for range sources {
+		p.await("changed files read again")
+	}
+	for token, want := range map[string]int{"old-token": 401, "new-token": 200, "other-token": 200} {
+		if got := ask(token, keys); got != want {
+			t.Errorf("after the change: %s got %d, want %d", token, got, want)
+		}
+	}
+
+	for _, name := range []string{"cert", "ca", "tokens", "two"} {
+		write(name, "not-to-be-told but spoilt")
+	}
+	var told []string
+	for range sources {
+		line := p.await("changed files cannot be used: what was read before stays in force")
+		told = append(told, line["source"].(string))
+	}
+	if slices.Sort(told); !slices.Equal(told, slices.Sorted(slices.Values(sources))) {
+		t.Errorf("told of %q, want %q", told, sources)
+	}
+	if got := ask("new-token", keys); got != http.StatusOK {
+		t.Errorf("after all was spoilt: got %d, want 200", got)
+	}
+	p.stop()
+	for _, secret := range append(secrets, "old-token", "new-token", "other-token", "not-to-be-told") {
 		if strings.Contains(p.log.String(), secret) {
 			t.Errorf("the log tells %s", secret)
 		}
