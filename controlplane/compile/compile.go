@@ -62,8 +62,7 @@ const (
 // Compile makes a table of objects.
 func Compile(objects *manifest.Objects) *Result {
 	c := &compiler{
-		leftOut: objects.LeftOut,
-		lacking: map[finding.Object]bool{},
+		leavings: leavings{leftOut: objects.LeftOut, lacking: map[finding.Object]int{}},
 		table: &table.Table{
 			Plans:         make(map[string]table.Plan, len(objects.Plans)),
 			APIs:          make(map[string]table.API, len(objects.APIs)),
@@ -71,81 +70,49 @@ func Compile(objects *manifest.Objects) *Result {
 			Applications:  make(map[string]table.Application, len(objects.Applications)),
 			Keys:          make(map[string][]table.Holder, len(objects.Applications)),
 		},
-		held: make(map[string][]holder, len(objects.Applications)),
+		held:  make(map[string][]holder, len(objects.Applications)),
+		known: map[finding.Object]iter.Seq[string]{},
 	}
 	for o := range objects.LeftOut {
-		c.lacking[finding.Object{Kind: o.Kind, Namespace: o.Namespace}] = true
+		c.lacking[kindOf(o)]++
 	}
 	for _, ns := range byNamespace(objects) {
 		c.namespace(ns)
 	}
 	c.keys()
-	return &Result{Table: c.table, Findings: finding.Sort(c.findings), Subscriptions: c.subscriptions}
+	findings := c.tell(func(missing finding.Object) iter.Seq[string] { return c.known[kindOf(missing)] })
+	return &Result{Table: c.table, Findings: findings, Subscriptions: c.subscriptions}
 }
 
 type compiler struct {
-	leftOut       map[finding.Object]bool
-	lacking       map[finding.Object]bool // kinds, by namespace, of which some are left out
+	leavings
+	remarks
 	table         *table.Table
-	findings      []finding.Finding
 	subscriptions []*Subscription
-	held          map[string][]holder // by digest
-	guesses       int                 // how often nearest was asked
+	held          map[string][]holder                 // by digest
+	known         map[finding.Object]iter.Seq[string] // names of each kind that can be referred to, by namespace
 }
 
-// reporter is an object that knows where its fields stand.
-type reporter interface {
-	Finding(rule finding.Rule, severity finding.Severity, path, problem, allowed, fix string) finding.Finding
-	PlaintextKey(path string) finding.Finding
-	Ref() finding.Object
+// leavings are the objects that findings leave out.
+type leavings struct {
+	leftOut map[finding.Object]bool
+	lacking map[finding.Object]int // how many of each kind, by namespace
 }
 
-func (c *compiler) fail(on reporter, rule finding.Rule, path, problem, fix string) {
-	c.findings = append(c.findings, on.Finding(rule, finding.Error, path, problem, "", fix))
+// kindOf returns the object without its name.
+func kindOf(o finding.Object) finding.Object {
+	return finding.Object{Kind: o.Kind, Namespace: o.Namespace}
 }
 
-func (c *compiler) warn(on reporter, rule finding.Rule, path, problem, fix string) {
-	c.findings = append(c.findings, on.Finding(rule, finding.Warning, path, problem, "", fix))
-}
-
-// dangling reports a reference to an object that is not among those of known
-// names.
-func (c *compiler) dangling(on reporter, path, kind, name string, known iter.Seq[string]) {
+// missing reports a reference of an object to another one that is not there.
+func (c *compiler) missing(on reporter, path, kind, name string) {
 	ref := finding.Object{Kind: kind, Namespace: on.Ref().Namespace, Name: name}
-	if c.leftOut[ref] {
-		c.fail(on, finding.Reference, path, fmt.Sprintf("names %s, which is left out", ref), "mend what its own finding says")
-		return
-	}
-	fix := "write it, or take the name out"
-	if other := c.nearest(name, known); other != "" {
-		fix = fmt.Sprintf("did you mean %q?", other)
-	}
-	c.fail(on, finding.Reference, path, fmt.Sprintf("names %s, which does not exist", ref), fix)
-}
-
-// Bounds on looking for what was meant, which takes a while for each name.
-const (
-	maxGuesses = 100
-	maxKnown   = 1000
-)
-
-// nearest returns the one of known names that name is a misspelling of, or "".
-func (c *compiler) nearest(name string, known iter.Seq[string]) string {
-	if c.guesses == maxGuesses {
-		return ""
-	}
-	c.guesses++
-	var names []string
-	for n := range known {
-		if names = append(names, n); len(names) > maxKnown {
-			return ""
-		}
-	}
-	return manifest.Nearest(name, names)
+	c.dangling(on, path, ref, c.leftOut[ref])
 }
 
 // namespace is the objects of one namespace, each kind by name.
 type namespace struct {
+	name          string
 	apis          []*manifest.API
 	versions      map[string]*manifest.APIVersion
 	bundles       []*manifest.APIBundle
@@ -162,7 +129,7 @@ func byNamespace(o *manifest.Objects) []*namespace {
 	in := func(name string) *namespace {
 		ns := spaces[name]
 		if ns == nil {
-			ns = &namespace{versions: map[string]*manifest.APIVersion{}, secrets: map[string]*manifest.Secret{}}
+			ns = &namespace{name: name, versions: map[string]*manifest.APIVersion{}, secrets: map[string]*manifest.Secret{}}
 			spaces[name] = ns
 		}
 		return ns
@@ -218,7 +185,7 @@ func namespacedName(o reporter) string {
 func (c *compiler) namespace(ns *namespace) {
 	sets := make(map[*manifest.API]map[string]bool, len(ns.apis))
 	for _, a := range ns.apis {
-		c.table.APIs[namespacedName(a)], sets[a] = c.api(ns, a)
+		c.table.APIs[namespacedName(a)], sets[a] = c.api(ns.versions, a)
 	}
 	plans := make(map[string]bool, len(ns.plans))
 	for _, p := range ns.plans {
@@ -232,18 +199,28 @@ func (c *compiler) namespace(ns *namespace) {
 	s.catalog(ns.catalogItems)
 	for i, a := range apps.objects {
 		c.table.Applications[namespacedName(a)] = table.Application{AppID: a.Spec.AppID, Owner: a.Spec.Owner, Grants: grants[i]}
-		c.hold(ns, a)
+		for place, digest := range c.digests(a, ns.secrets) {
+			if digest != "" {
+				c.held[digest] = append(c.held[digest], holder{a, place})
+			}
+		}
+	}
+	for kind, names := range map[string]iter.Seq[string]{
+		"API": maps.Keys(s.apis.byName), "APIVersion": maps.Keys(ns.versions), "APIBundle": maps.Keys(s.bundleOf),
+		"APIPlan": maps.Keys(plans), "ManagedApplication": maps.Keys(apps.byName),
+	} {
+		c.known[finding.Object{Kind: kind, Namespace: ns.name}] = names
 	}
 }
 
 // api returns an API's operation sets, those of its versions included, and
 // their names.
-func (c *compiler) api(ns *namespace, a *manifest.API) (table.API, map[string]bool) {
+func (c *compiler) api(versions map[string]*manifest.APIVersion, a *manifest.API) (table.API, map[string]bool) {
 	specs := []*manifest.OpenAPISpec{a.Spec.OpenAPISpec}
 	for i, ref := range a.Spec.Versions {
-		v := ns.versions[ref.Name]
+		v := versions[ref.Name]
 		if v == nil {
-			c.dangling(a, fmt.Sprintf("spec.versions[%d].name", i), "APIVersion", ref.Name, maps.Keys(ns.versions))
+			c.missing(a, fmt.Sprintf("spec.versions[%d].name", i), "APIVersion", ref.Name)
 			continue
 		}
 		specs = append(specs, v.Spec.OpenAPISpec)
@@ -294,14 +271,12 @@ func bucket(l *manifest.Limit) string { return cmp.Or(l.Bucket, table.BucketSubs
 // consumers returns the applications that count: of several with one App ID,
 // only the one whose name comes first. They come by name.
 func (c *compiler) consumers(all []*manifest.ManagedApplication) *consumers {
-	out := &consumers{byAppID: make(map[string]int, len(all)), disregarded: map[string]bool{}}
+	out := &consumers{byAppID: make(map[string]int, len(all)), others: map[string]bool{}}
 	var kept []*manifest.ManagedApplication
 	for _, a := range all {
 		if i, ok := out.byAppID[a.Spec.AppID]; ok {
-			out.disregarded[a.Name] = true
-			c.warn(a, finding.Duplicate, "spec.appId",
-				fmt.Sprintf("is also the App ID of %s, which comes first by name and is kept; this application and its keys are disregarded", kept[i].Ref()),
-				"give each application an App ID of its own")
+			out.others[a.Name] = true
+			c.rival(a, kept[i])
 			continue
 		}
 		out.byAppID[a.Spec.AppID] = len(kept)
@@ -311,9 +286,26 @@ func (c *compiler) consumers(all []*manifest.ManagedApplication) *consumers {
 	return out
 }
 
+// rival reports an application whose App ID another one of the namespace has.
+func (r *remarks) rival(a, kept *manifest.ManagedApplication) {
+	r.warn(a, finding.Duplicate, "spec.appId",
+		fmt.Sprintf("is also the App ID of %s, which comes first by name and is kept; this application and its keys are disregarded", kept.Ref()),
+		"give each application an App ID of its own")
+}
+
 // consumers are the applications of a namespace that count.
 type consumers struct {
 	*pool[*manifest.ManagedApplication]
-	byAppID     map[string]int
-	disregarded map[string]bool // by name
+	byAppID map[string]int
+	others  map[string]bool // by name: those that do not count
+}
+
+func (c *consumers) kept(name string) bool        { _, ok := c.byName[name]; return ok }
+func (c *consumers) disregarded(name string) bool { return c.others[name] }
+
+func (c *consumers) withAppID(appID string) string {
+	if place, ok := c.byAppID[appID]; ok {
+		return c.objects[place].Name
+	}
+	return ""
 }

@@ -26,20 +26,25 @@ type holder struct {
 
 func (h holder) key() manifest.APIKey { return h.app.Spec.APIKeys[h.place] }
 
-// hold notes the digests of an application that counts. A key that is of no use
-// is ignored, with a finding; the application stays.
-func (c *compiler) hold(ns *namespace, a *manifest.ManagedApplication) {
+// row returns what the table says of it, with the name that the application has
+// there.
+func (h holder) row(name string) table.Holder {
+	return table.Holder{Application: name, Title: h.key().Title, Suspended: h.key().Suspended}
+}
+
+// digests returns the digests of an application's keys, by their places. It is
+// empty where a key is of no use; the key is ignored then, with a finding, and
+// the application stays.
+func (c *compiler) digests(a *manifest.ManagedApplication, secrets map[string]*manifest.Secret) []string {
+	digests := make([]string, len(a.Spec.APIKeys))
 	for i, k := range a.Spec.APIKeys {
-		digest := ""
 		if k.SecretName != "" {
-			digest = c.secretDigest(ns, a, i)
+			digests[i] = c.secretDigest(a, i, secrets[k.SecretName])
 		} else {
-			digest = c.digest(a, fmt.Sprintf("spec.apiKeys[%d].value", i), k.Value)
-		}
-		if digest != "" {
-			c.held[digest] = append(c.held[digest], holder{a, i})
+			digests[i] = c.digest(a, fmt.Sprintf("spec.apiKeys[%d].value", i), k.Value)
 		}
 	}
+	return digests
 }
 
 // digest parses text, which stands at path of an object, or reports it. The
@@ -47,7 +52,7 @@ func (c *compiler) hold(ns *namespace, a *manifest.ManagedApplication) {
 func (c *compiler) digest(on reporter, path, text string) string {
 	digest, err := key.ParseDigest(text)
 	if err != nil {
-		c.findings = append(c.findings, on.PlaintextKey(path))
+		c.plaintext(on, path)
 		return ""
 	}
 	return digest
@@ -56,13 +61,11 @@ func (c *compiler) digest(on reporter, path, text string) string {
 // secretDigest returns the digest in the Secret that an application's key names,
 // or reports why there is none. The name is not repeated: a key that was written
 // in its place would be told.
-func (c *compiler) secretDigest(ns *namespace, a *manifest.ManagedApplication, place int) string {
+func (c *compiler) secretDigest(a *manifest.ManagedApplication, place int, s *manifest.Secret) string {
 	at := fmt.Sprintf("spec.apiKeys[%d].secretName", place)
-	name := a.Spec.APIKeys[place].SecretName
-	s := ns.secrets[name]
 	if s == nil {
 		problem, fix := "names a Secret that does not exist in namespace "+a.Namespace, "write the Secret, or take the key out"
-		if c.leftOut[finding.Object{Kind: "Secret", Namespace: a.Namespace, Name: name}] {
+		if c.leftOut[finding.Object{Kind: "Secret", Namespace: a.Namespace, Name: a.Spec.APIKeys[place].SecretName}] {
 			problem, fix = "names a Secret that is left out", "mend what its own finding says"
 		}
 		c.fail(a, finding.Secret, at, problem+"; the key is ignored", fix)
@@ -87,27 +90,27 @@ func (c *compiler) secretDigest(ns *namespace, a *manifest.ManagedApplication, p
 // keys makes the table's keys of all that is held.
 func (c *compiler) keys() {
 	for digest, holders := range c.held {
-		slices.SortStableFunc(holders, func(a, b holder) int {
-			return cmp.Or(
-				cmp.Compare(a.app.Spec.AppID, b.app.Spec.AppID),
-				cmp.Compare(a.app.Namespace, b.app.Namespace),
-				cmp.Compare(a.app.Name, b.app.Name),
-			)
-		})
 		c.table.Keys[digest] = c.rows(holders)
-		c.shared(holders)
 	}
 }
 
-// rows returns a row for each application, and a second one where it holds the
-// key both suspended and not.
-func (c *compiler) rows(holders []holder) []table.Holder {
+// rows returns a row for each application that holds a key, and a second one
+// where it holds it both suspended and not. Holders of one application come in
+// the order of its keys.
+func (r *remarks) rows(holders []holder) []table.Holder {
+	slices.SortStableFunc(holders, func(a, b holder) int {
+		return cmp.Or(
+			cmp.Compare(a.app.Spec.AppID, b.app.Spec.AppID),
+			cmp.Compare(a.app.Namespace, b.app.Namespace),
+			cmp.Compare(a.app.Name, b.app.Name),
+		)
+	})
 	rows := make([]table.Holder, 0, len(holders))
 	for i, h := range holders {
-		row := table.Holder{Application: namespacedName(h.app), Title: h.key().Title, Suspended: h.key().Suspended}
+		row := h.row(namespacedName(h.app))
 		same := func(r table.Holder) bool { return r.Application == row.Application && r.Suspended == row.Suspended }
 		if i > 0 && holders[i-1].app == h.app {
-			c.warn(h.app, finding.Duplicate, fmt.Sprintf("spec.apiKeys[%d]", h.place),
+			r.warn(h.app, finding.Duplicate, fmt.Sprintf("spec.apiKeys[%d]", h.place),
 				"is the same key as another of this application", "take one of them out")
 			// The rows of one application are next to each other.
 			if slices.ContainsFunc(rows[max(0, len(rows)-2):], same) {
@@ -116,12 +119,13 @@ func (c *compiler) rows(holders []holder) []table.Holder {
 		}
 		rows = append(rows, row)
 	}
+	r.shared(holders)
 	return rows
 }
 
 // shared reports a key of several applications, once, naming some of them. Where
 // it is suspended it does not count.
-func (c *compiler) shared(holders []holder) {
+func (r *remarks) shared(holders []holder) {
 	const most = 5
 	apps := slices.DeleteFunc(slices.Clone(holders), func(h holder) bool { return h.key().Suspended })
 	apps = slices.CompactFunc(apps, func(a, b holder) bool { return a.app == b.app })
@@ -135,6 +139,6 @@ func (c *compiler) shared(holders []holder) {
 	if more := len(apps) - 1 - most; more > 0 {
 		others = append(others, fmt.Sprintf("%d more", more))
 	}
-	c.warn(apps[0].app, finding.SharedKey, fmt.Sprintf("spec.apiKeys[%d]", apps[0].place),
+	r.warn(apps[0].app, finding.SharedKey, fmt.Sprintf("spec.apiKeys[%d]", apps[0].place),
 		"is also a key of "+strings.Join(others, ", ")+", so that a request needs a subscription of each", "give each application a key of its own")
 }

@@ -29,26 +29,26 @@ type settler struct {
 func (s *settler) bundles(bundles []*manifest.APIBundle) {
 	s.bundleOf = make(map[string][]int, len(bundles))
 	for _, b := range bundles {
-		places := selected(s, s.apis, b, "spec.apiSelector", b.Spec.APISelector)
-		places = append(places, s.namedAPIs(b, b.Spec.APIs)...)
+		places := append(s.selectedAPIs(b, b.Spec.APISelector), s.namedAPIs(b, b.Spec.APIs)...)
 		s.bundleOf[b.Name] = union(places)
 	}
 }
 
-// selected returns the places of what a selector of an object selects, and
-// reports one that selects nothing: unless an object that it may have selected
-// is left out, which has a finding of its own.
-func selected[T metav1.Object](s *settler, from *pool[T], on reporter, path string, selector *metav1.LabelSelector) []int {
-	places := from.selects(selector)
-	kind := "API"
-	if path == "spec.managedApplicationSelector" {
-		kind = "ManagedApplication"
-	}
-	namespace := on.Ref().Namespace
-	if selector != nil && len(places) == 0 && !s.lacking[finding.Object{Kind: kind, Namespace: namespace}] {
-		s.warn(on, finding.Selector, path, fmt.Sprintf("selects no %s of namespace %s", kind, namespace), "label those that are meant, or take the selector out")
-	}
+// selectedAPIs returns the places of the APIs that a selector of an object
+// selects.
+func (s *settler) selectedAPIs(on reporter, selector *metav1.LabelSelector) []int {
+	places := s.apis.selects(selector)
+	s.checkSelector(on, "spec.apiSelector", "API", selector, len(places))
 	return places
+}
+
+// checkSelector reports a selector that selects nothing: unless an object that it
+// may have selected is left out, which has a finding of its own.
+func (c *compiler) checkSelector(on reporter, path, kind string, selector *metav1.LabelSelector, selected int) {
+	namespace := on.Ref().Namespace
+	if selector != nil && selected == 0 && c.lacking[finding.Object{Kind: kind, Namespace: namespace}] == 0 {
+		c.warn(on, finding.Selector, path, fmt.Sprintf("selects no %s of namespace %s", kind, namespace), "label those that are meant, or take the selector out")
+	}
 }
 
 func (s *settler) namedAPIs(on reporter, refs []manifest.NameRef) []int {
@@ -58,7 +58,7 @@ func (s *settler) namedAPIs(on reporter, refs []manifest.NameRef) []int {
 			places = append(places, place)
 			continue
 		}
-		s.dangling(on, fmt.Sprintf("spec.apis[%d].name", i), "API", ref.Name, maps.Keys(s.apis.byName))
+		s.missing(on, fmt.Sprintf("spec.apis[%d].name", i), "API", ref.Name)
 	}
 	return places
 }
@@ -146,28 +146,54 @@ func subscription(m *manifest.ManagedSubscription) table.Subscription {
 }
 
 func (s *settler) applicationsOf(m *manifest.ManagedSubscription) []int {
-	places := selected(s, s.apps.pool, m, "spec.managedApplicationSelector", m.Spec.ManagedApplicationSelector)
+	places := s.apps.selects(m.Spec.ManagedApplicationSelector)
+	s.checkApplications(m, len(places), s.apps)
+	for _, ref := range m.Spec.ManagedApplications {
+		if place, ok := s.apps.byName[ref.Name]; ok {
+			places = append(places, place)
+		}
+	}
+	for _, ref := range m.Spec.Applications {
+		if place, ok := s.apps.byAppID[ref.AppID]; ok {
+			places = append(places, place)
+		}
+	}
+	return union(places)
+}
+
+// consumerBook knows the applications of a namespace by their names.
+type consumerBook interface {
+	// kept reports whether the application of a name counts, disregarded whether
+	// it exists and does not.
+	kept(name string) bool
+	disregarded(name string) bool
+	// withAppID returns the name of the application that counts for an App ID, or
+	// "".
+	withAppID(appID string) string
+}
+
+// checkApplications reports what is wrong with the applications that m names,
+// and with its selector, which selects so many of them.
+func (c *compiler) checkApplications(m *manifest.ManagedSubscription, selected int, book consumerBook) {
+	c.checkSelector(m, "spec.managedApplicationSelector", "ManagedApplication", m.Spec.ManagedApplicationSelector, selected)
 	for i, ref := range m.Spec.ManagedApplications {
 		at := fmt.Sprintf("spec.managedApplications[%d].name", i)
-		place, ok := s.apps.byName[ref.Name]
 		switch {
-		case ok:
-			places = append(places, place)
-		case s.apps.disregarded[ref.Name]:
-			s.warn(m, finding.Reference, at, fmt.Sprintf("names ManagedApplication %s/%s, which is disregarded", m.Namespace, ref.Name),
+		case book.kept(ref.Name):
+		case book.disregarded(ref.Name):
+			c.warn(m, finding.Reference, at, fmt.Sprintf("names ManagedApplication %s/%s, which is disregarded", m.Namespace, ref.Name),
 				"mend what its own finding says")
 		default:
-			s.dangling(m, at, "ManagedApplication", ref.Name, maps.Keys(s.apps.byName))
+			c.missing(m, at, "ManagedApplication", ref.Name)
 		}
 	}
 	var names []string
 	for i, ref := range m.Spec.Applications {
-		if place, ok := s.apps.byAppID[ref.AppID]; ok {
-			places = append(places, place)
-			names = append(names, s.apps.objects[place].Name)
+		if name := book.withAppID(ref.AppID); name != "" {
+			names = append(names, name)
 			continue
 		}
-		s.fail(m, finding.Reference, fmt.Sprintf("spec.applications[%d].appId", i),
+		c.fail(m, finding.Reference, fmt.Sprintf("spec.applications[%d].appId", i),
 			fmt.Sprintf("names App ID %q, which no ManagedApplication of namespace %s has", ref.AppID, m.Namespace), "write it, or take the App ID out")
 	}
 	if len(m.Spec.Applications) > 0 {
@@ -175,20 +201,18 @@ func (s *settler) applicationsOf(m *manifest.ManagedSubscription) []int {
 		if len(names) > 0 {
 			fix = "write \"managedApplications: [{name: " + strings.Join(names, "}, {name: ") + "}]\" instead"
 		}
-		s.warn(m, finding.Deprecated, "spec.applications", "is deprecated", fix)
+		c.warn(m, finding.Deprecated, "spec.applications", "is deprecated", fix)
 	}
-	return union(places)
 }
 
 // apisOf returns the places of the APIs that an object selects, names and has
 // bundles of.
 func (s *settler) apisOf(on reporter, selector *metav1.LabelSelector, names, bundles []manifest.NameRef) []int {
-	places := selected(s, s.apis, on, "spec.apiSelector", selector)
-	places = append(places, s.namedAPIs(on, names)...)
+	places := append(s.selectedAPIs(on, selector), s.namedAPIs(on, names)...)
 	for i, ref := range bundles {
 		bundle, ok := s.bundleOf[ref.Name]
 		if !ok {
-			s.dangling(on, fmt.Sprintf("spec.apiBundles[%d].name", i), "APIBundle", ref.Name, maps.Keys(s.bundleOf))
+			s.missing(on, fmt.Sprintf("spec.apiBundles[%d].name", i), "APIBundle", ref.Name)
 			continue
 		}
 		places = append(places, bundle...)
@@ -205,7 +229,7 @@ func (s *settler) barred(m *manifest.ManagedSubscription) Barred {
 		barred = HasClaims
 	}
 	if !s.plans[m.Spec.APIPlan.Name] {
-		s.dangling(m, "spec.apiPlan.name", "APIPlan", m.Spec.APIPlan.Name, maps.Keys(s.plans))
+		s.missing(m, "spec.apiPlan.name", "APIPlan", m.Spec.APIPlan.Name)
 		barred = NoPlan
 	}
 	return barred
@@ -218,8 +242,10 @@ func (s *settler) checkFilter(on reporter, f *manifest.OperationFilter, apis []*
 	}
 	for i, set := range f.Include {
 		if !slices.ContainsFunc(apis, func(a *manifest.API) bool { return s.sets[a][set] }) {
-			s.findings = append(s.findings, on.Finding(finding.OperationSet, finding.Error, fmt.Sprintf("spec.operationFilter.include[%d]", i),
-				fmt.Sprintf("names operation set %q, which no API of %s has", set, what), s.setsOf(apis), "write the set, or take the name out"))
+			s.remarks = append(s.remarks, remark{
+				on: on, rule: finding.OperationSet, severity: finding.Error, path: fmt.Sprintf("spec.operationFilter.include[%d]", i),
+				problem: fmt.Sprintf("names operation set %q, which no API of %s has", set, what), allowed: s.setsOf(apis), fix: "write the set, or take the name out",
+			})
 		}
 	}
 }
@@ -248,7 +274,7 @@ func (s *settler) catalog(items []*manifest.APICatalogItem) {
 		apis := s.apisOf(item, item.Spec.APISelector, item.Spec.APIs, item.Spec.APIBundles)
 		s.checkFilter(item, item.Spec.OperationFilter, s.apis.at(apis), "the item")
 		if plan := item.Spec.APIPlan; plan != nil && !s.plans[plan.Name] {
-			s.dangling(item, "spec.apiPlan.name", "APIPlan", plan.Name, maps.Keys(s.plans))
+			s.missing(item, "spec.apiPlan.name", "APIPlan", plan.Name)
 		}
 	}
 }

@@ -136,18 +136,21 @@ func Sort(findings []Finding) []Finding {
 	for i, f := range findings {
 		findings[i] = f.masked()
 	}
-	slices.SortFunc(findings, func(a, b Finding) int {
-		return cmp.Or(
-			cmp.Compare(a.File, b.File),
-			cmp.Compare(a.Line, b.Line),
-			cmp.Compare(a.Column, b.Column),
-			cmp.Compare(a.Field, b.Field),
-			cmp.Compare(a.Rule, b.Rule),
-			cmp.Compare(a.Problem, b.Problem),
-			cmp.Compare(a.Object.String(), b.Object.String()),
-		)
-	})
+	slices.SortFunc(findings, Compare)
 	return slices.Compact(findings)
+}
+
+// Compare orders findings as Sort does: it is negative where a comes before b.
+func Compare(a, b Finding) int {
+	return cmp.Or(
+		cmp.Compare(a.File, b.File),
+		cmp.Compare(a.Line, b.Line),
+		cmp.Compare(a.Column, b.Column),
+		cmp.Compare(a.Field, b.Field),
+		cmp.Compare(a.Rule, b.Rule),
+		cmp.Compare(a.Problem, b.Problem),
+		cmp.Compare(a.Object.String(), b.Object.String()),
+	)
 }
 
 // Count returns how many of the findings are errors and how many are warnings.

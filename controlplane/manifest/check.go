@@ -482,5 +482,5 @@ func (c *checker) apiRateLimit(r *APIRateLimit) {
 // noMore reports an object of a kind that has a successor.
 func (c *checker) noMore(successor string) {
 	c.warn(finding.Deprecated, "", "is of a kind that is no more, so it grants and limits nothing", "",
-		fmt.Sprintf("write %s instead: \"tollgate migrate %s\" does", successor, c.file))
+		fmt.Sprintf("write %s instead: \"tollgate migrate %s\" does", successor, c.origin.file))
 }

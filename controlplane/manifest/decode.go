@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"hash/maphash"
 	"reflect"
 	"slices"
 	"strconv"
@@ -113,7 +114,8 @@ func pairs(mapping *yaml.Node, twice func(again, first *yaml.Node)) []pair {
 // key.
 type decoder struct {
 	lineOffset int // lines of the file before the parsed text
-	shared     *sharedPaths
+	firstLine  int // of the object, in the parsed text
+	shared     *shared
 	path       []byte
 	fields     []field
 	misfits    []misfit
@@ -127,18 +129,63 @@ type misfit struct {
 	problem, allowed, fix string
 }
 
-// sharedPaths keeps one string for each field path, whatever the number of
-// objects, and the fields of each Go type.
-type sharedPaths struct {
-	paths map[string]string
-	types map[reflect.Type]map[string][]int
+// shared keeps what many objects have in common once: field paths, short texts
+// such as kinds and namespaces, and where the fields stand. It also keeps the
+// fields of each Go type.
+type shared struct {
+	paths   map[string]string
+	words   map[string]string
+	layouts map[uint64][]field // by hash
+	seed    maphash.Seed
+	types   map[reflect.Type]map[string][]int
 }
 
-func newSharedPaths() *sharedPaths {
-	return &sharedPaths{paths: map[string]string{}, types: map[reflect.Type]map[string][]int{}}
+// Bounds on what is kept to be shared, and on how long a word is.
+const (
+	maxShared  = 10_000
+	maxWordLen = 64
+)
+
+func newShared() *shared {
+	return &shared{
+		paths: map[string]string{}, words: map[string]string{}, layouts: map[uint64][]field{}, seed: maphash.MakeSeed(),
+		types: map[reflect.Type]map[string][]int{},
+	}
 }
 
-func (s *sharedPaths) path(b []byte) string {
+// word returns text, as one string for all who ask for the same.
+func (s *shared) word(text string) string {
+	if len(text) > maxWordLen {
+		return text
+	}
+	if word, ok := s.words[text]; ok {
+		return word
+	}
+	if len(s.words) < maxShared {
+		s.words[text] = text
+	}
+	return text
+}
+
+// layout returns a copy of fields, as one slice for all who ask for the same.
+func (s *shared) layout(fields []field) []field {
+	var hash maphash.Hash
+	hash.SetSeed(s.seed)
+	for _, f := range fields {
+		maphash.WriteComparable(&hash, f)
+	}
+	sum := hash.Sum64()
+	if layout := s.layouts[sum]; slices.Equal(layout, fields) {
+		return layout
+	}
+	layout := slices.Clone(fields)
+	if len(s.layouts) < maxShared {
+		s.layouts[sum] = layout
+	}
+	return layout
+}
+
+func (s *shared) path(b []byte) string {
 	if p, ok := s.paths[string(b)]; ok {
 		return p
 	}
@@ -148,7 +195,7 @@ func (s *sharedPaths) path(b []byte) string {
 }
 
 // fieldsOf returns the index of each field of t by its JSON name.
-func (s *sharedPaths) fieldsOf(t reflect.Type) map[string][]int {
+func (s *shared) fieldsOf(t reflect.Type) map[string][]int {
 	fields, ok := s.types[t]
 	if ok {
 		return fields
@@ -172,7 +219,7 @@ func (s *sharedPaths) fieldsOf(t reflect.Type) map[string][]int {
 }
 
 func (d *decoder) note(n *yaml.Node) {
-	d.fields = append(d.fields, field{d.shared.path(d.path), int32(n.Line + d.lineOffset), int32(n.Column)})
+	d.fields = append(d.fields, field{d.shared.path(d.path), int32(n.Line - d.firstLine), int32(n.Column)})
 }
 
 func (d *decoder) misfit(n *yaml.Node, rule finding.Rule, problem, allowed, fix string) {
@@ -328,7 +375,7 @@ func (d *decoder) scalar(n *yaml.Node, v reflect.Value) {
 	case reflect.String:
 		// A date that is not quoted is a timestamp to YAML and text to us.
 		if tag == "!!str" || tag == "!!timestamp" {
-			v.SetString(n.Value)
+			v.SetString(d.shared.word(n.Value))
 			return
 		}
 		d.misfit(n, finding.Resource, "is "+kindName(n), "a string", "put it in quotes")

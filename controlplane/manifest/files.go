@@ -18,6 +18,11 @@ type File struct {
 	Path     string
 	Size     int64
 	Modified time.Time
+	// Changed and Inode tell what was put in the place of another file, and what
+	// had its time of modification set. They are zero where the system has no such
+	// thing.
+	Changed time.Time
+	Inode   uint64
 }
 
 // Tree is what stands under some paths: folders to watch and files to read.
@@ -73,7 +78,7 @@ func (l *lister) add(path string, root bool) error {
 	}
 	l.seen[real] = true
 	if !info.IsDir() {
-		l.tree.Files = append(l.tree.Files, File{path, info.Size(), info.ModTime()})
+		l.tree.Files = append(l.tree.Files, newFile(path, info))
 		return nil
 	}
 	l.tree.Folders = append(l.tree.Folders, path)

@@ -50,7 +50,7 @@ func TestLists(t *testing.T) {
 
 func TestNotWhole(t *testing.T) {
 	for n, want := range []string{"", "1 file cannot be read whole", "2 files cannot be read whole"} {
-		l := &manifest.Loaded{Broken: map[string][]string{}}
+		l := &manifest.Told{Broken: map[string][]string{}}
 		for i := range n {
 			l.Broken[string(rune('a'+i))] = []string{manifest.WholeFile}
 		}

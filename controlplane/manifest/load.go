@@ -58,7 +58,12 @@ type Objects struct {
 
 // Loaded is what files held.
 type Loaded struct {
-	Objects  *Objects
+	Objects *Objects
+	Told
+}
+
+// Told is what there is to tell of files beside their objects.
+type Told struct {
 	Findings []finding.Finding
 	// Broken has, by file, what could not be read or parsed, so that nobody can
 	// tell which objects are missing: each document by a hash of its text, the
@@ -68,11 +73,11 @@ type Loaded struct {
 	Comments []Comment
 }
 
-// WholeFile stands in Loaded.Broken for a file of which nothing could be read.
+// WholeFile stands in Told.Broken for a file of which nothing could be read.
 const WholeFile = ""
 
 // NotWhole says how many files are broken, as an error. It is nil if none is.
-func (l *Loaded) NotWhole() error {
+func (l *Told) NotWhole() error {
 	switch n := len(l.Broken); n {
 	case 0:
 		return nil
@@ -87,17 +92,9 @@ func (l *Loaded) NotWhole() error {
 // finding. Of two objects of one kind and name the first is kept, in the order
 // of files and lines. When ctx ends it returns at once, with what it has so far.
 func Load(ctx context.Context, files []File) *Loaded {
-	l := newLoader()
-	for _, f := range files {
-		l.notice(f.Path)
-	}
-	for _, f := range files {
-		if ctx.Err() != nil {
-			break
-		}
-		l.file(f.Path)
-	}
-	return l.loaded()
+	c := NewCache()
+	c.Read(ctx, files)
+	return c.loaded()
 }
 
 // Parse reads what one file of that name would hold.
@@ -113,20 +110,20 @@ type Text struct {
 
 // ParseAll is Load for texts that come from elsewhere.
 func ParseAll(ctx context.Context, texts []Text) *Loaded {
-	l := newLoader()
-	for _, t := range texts {
-		l.notice(t.Name)
+	files := make([]File, len(texts))
+	for i, t := range texts {
+		files[i].Path = t.Name
 	}
-	for _, t := range texts {
-		if ctx.Err() != nil {
-			break
-		}
-		l.name, l.text = t.Name, nil
-		l.data(t.Data)
-	}
-	return l.loaded()
+	c := NewCache()
+	c.read(ctx, files, func(l *loader, i int) error {
+		l.data(texts[i].Data)
+		return nil
+	})
+	return c.loaded()
 }
 
+// loader reads one file at a time, each by itself: what objects of several files
+// do to each other is for Cache.
 type loader struct {
 	name string // of the file being read
 	text []byte // of the chunk being read; nil before the first
@@ -134,31 +131,72 @@ type loader struct {
 	// isAlias says whether the object being read is one.
 	aliased int
 	isAlias bool
-	out     Loaded
-	first   map[finding.Object]*Source
-	shared  *sharedPaths
+	pieces  []*piece
+	lines   []int                          // of the file before each
+	out     *piece                         // the last one, being filled
+	known   map[[sha256.Size]byte][]*piece // that the file had before
+	shared  *shared
 	fields  []field // room for those of the object being read
-	// kustomized has the folders with a kustomization.
-	kustomized map[string]bool
-	secrets    secrets
 }
 
-func newLoader() *loader {
-	return &loader{
-		out:    Loaded{Objects: &Objects{LeftOut: map[finding.Object]bool{}}, Broken: map[string][]string{}},
-		first:  map[finding.Object]*Source{},
-		shared: newSharedPaths(),
-
-		kustomized: map[string]bool{},
-		secrets:    secrets{named: map[finding.Object]bool{}, findings: map[finding.Object][]finding.Finding{}},
-	}
+// piece is what one chunk of a file held, or what is wrong with the whole file.
+// Cache owns it once it is read.
+type piece struct {
+	sum    [sha256.Size]byte
+	origin *origin
+	of     *reading
+	drafts []*draft
+	// misspelt are objects whose kind is misspelt, as what they were meant for.
+	misspelt []finding.Object
+	// strays are findings about what nobody minds beside a kustomization; findings
+	// has the others that are about no draft.
+	findings, strays []finding.Finding
+	broken           []string // as in Told.Broken
+	comments         []Comment
 }
 
-// notice looks at the name of a file that will be read.
-func (l *loader) notice(path string) {
-	if isKustomization(path) {
-		l.kustomized[filepath.Dir(path)] = true
+// draft is an object as its document has it, whatever others there are.
+type draft struct {
+	object   Object
+	of       *piece
+	place    int               // among the drafts of the piece
+	findings []finding.Finding // about the object alone
+	failed   bool              // they leave it out
+}
+
+// Object is what the objects of all kinds have in common.
+type Object interface {
+	metav1.Object
+	Ref() finding.Object
+	source() *Source
+}
+
+// begin makes a new piece the one that is being filled.
+func (l *loader) begin(sum [sha256.Size]byte, lineOffset int) {
+	l.out = &piece{sum: sum, origin: &origin{file: l.name, lines: lineOffset}}
+	l.pieces, l.lines = append(l.pieces, l.out), append(l.lines, lineOffset)
+}
+
+// again takes over a piece that the file had before, if it still stands for a
+// text of that hash.
+func (l *loader) again(sum [sha256.Size]byte, lineOffset int) bool {
+	for i, p := range l.known[sum] {
+		if p.origin.lines == lineOffset || p.movable() {
+			l.known[sum] = slices.Delete(l.known[sum], i, i+1)
+			l.pieces, l.lines = append(l.pieces, p), append(l.lines, lineOffset)
+			return true
+		}
 	}
+	return false
+}
+
+// movable reports whether a piece may stand on other lines than it did: findings
+// and comments know theirs.
+func (p *piece) movable() bool { return len(p.broken) == 0 && len(p.comments) == 0 && !p.tells() }
+
+// tells reports whether there are findings in a piece.
+func (p *piece) tells() bool {
+	return len(p.findings)+len(p.strays) > 0 || slices.ContainsFunc(p.drafts, func(d *draft) bool { return len(d.findings) > 0 })
 }
 
 // isKustomization tells the file by which Kustomize composes manifests. It is no
@@ -168,8 +206,35 @@ func isKustomization(path string) bool {
 	return name == "kustomization.yaml" || name == "kustomization.yml"
 }
 
-func (l *loader) loaded() *Loaded {
-	o := l.out.Objects
+// add appends an object to those of its kind.
+func (o *Objects) add(object Object) {
+	switch object := object.(type) {
+	case *API:
+		o.APIs = append(o.APIs, object)
+	case *APIVersion:
+		o.Versions = append(o.Versions, object)
+	case *APIBundle:
+		o.Bundles = append(o.Bundles, object)
+	case *APIPlan:
+		o.Plans = append(o.Plans, object)
+	case *ManagedApplication:
+		o.Applications = append(o.Applications, object)
+	case *Secret:
+		o.Secrets = append(o.Secrets, object)
+	case *ManagedSubscription:
+		o.Subscriptions = append(o.Subscriptions, object)
+	case *APICatalogItem:
+		o.CatalogItems = append(o.CatalogItems, object)
+	case *APIAuth:
+		o.Auths = append(o.Auths, object)
+	case *APIAccess:
+		o.Accesses = append(o.Accesses, object)
+	case *APIRateLimit:
+		o.RateLimits = append(o.RateLimits, object)
+	}
+}
+
+func (o *Objects) sort() {
 	sortByName(o.APIs)
 	sortByName(o.Versions)
 	sortByName(o.Bundles)
@@ -181,9 +246,6 @@ func (l *loader) loaded() *Loaded {
 	sortByName(o.Auths)
 	sortByName(o.Accesses)
 	sortByName(o.RateLimits)
-	l.secrets.tell(&l.out)
-	l.out.Findings = finding.Sort(l.out.Findings)
-	return &l.out
 }
 
 func sortByName[T metav1.Object](objects []T) {
@@ -198,32 +260,36 @@ func (l *loader) broken(rule finding.Rule, line int, problem, allowed, fix strin
 		sum := sha256.Sum256(bytes.TrimSpace(bytes.TrimPrefix(l.text, []byte("---"))))
 		identity = hex.EncodeToString(sum[:])
 	}
-	l.out.Broken[l.name] = append(l.out.Broken[l.name], identity)
+	l.out.broken = append(l.out.broken, identity)
 	column := 0
 	if line > 0 {
 		column = 1
 	}
-	l.out.Findings = append(l.out.Findings, finding.Finding{
+	l.out.findings = append(l.out.findings, finding.Finding{
 		Rule: rule, Severity: finding.Error, File: l.name, Line: line, Column: column,
 		Problem: problem, Allowed: allowed, Fix: fix,
 	})
 }
 
-func (l *loader) file(path string) {
-	l.name, l.text = path, nil
+func (l *loader) file() error {
 	// A pipe that nobody writes to would block for ever.
-	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
-	if err != nil {
-		l.broken(finding.File, 0, "cannot be read: "+reason(err), "", "")
-		return
+	f, err := os.OpenFile(l.name, os.O_RDONLY|syscall.O_NONBLOCK, 0)
+	if err == nil {
+		defer f.Close()
+		var data []byte
+		if data, err = io.ReadAll(io.LimitReader(f, MaxFileBytes+1)); err == nil {
+			l.data(data)
+			return nil
+		}
 	}
-	defer f.Close()
-	data, err := io.ReadAll(io.LimitReader(f, MaxFileBytes+1))
-	if err != nil {
-		l.broken(finding.File, 0, "cannot be read: "+reason(err), "", "")
-		return
-	}
-	l.data(data)
+	l.whole("cannot be read: "+reason(err), "", "")
+	return err
+}
+
+// whole reports that nothing of the file can be used.
+func (l *loader) whole(problem, allowed, fix string) {
+	l.begin([sha256.Size]byte{}, 0)
+	l.broken(finding.File, 0, problem, allowed, fix)
 }
 
 // reason drops what the finding says already: the operation and the path.
@@ -237,14 +303,14 @@ func reason(err error) string {
 
 func (l *loader) data(data []byte) {
 	if len(data) > MaxFileBytes {
-		l.broken(finding.File, 0, "is too large", fmt.Sprintf("at most %d MiB", MaxFileBytes>>20), "split it into several files")
+		l.whole("is too large", fmt.Sprintf("at most %d MiB", MaxFileBytes>>20), "split it into several files")
 		return
 	}
 	if isKustomization(l.name) {
 		return
 	}
 	if !utf8.Valid(data) {
-		l.broken(finding.File, 0, "is not UTF-8 text", "", "save it as UTF-8")
+		l.whole("is not UTF-8 text", "", "save it as UTF-8")
 		return
 	}
 	if strings.HasSuffix(l.name, ".json") {
@@ -255,7 +321,10 @@ func (l *loader) data(data []byte) {
 	for i, c := range split(data) {
 		switch {
 		case !isPreamble(c.text):
-			l.chunk(preamble, c)
+			if sum := c.sum(preamble); !l.again(sum, c.lineOffset) {
+				l.begin(sum, c.lineOffset)
+				l.chunk(preamble, c)
+			}
 			preamble = chunk{}
 		case i == 0:
 			preamble = c
@@ -265,6 +334,11 @@ func (l *loader) data(data []byte) {
 
 // json reads data as the YAML that JSON nearly is.
 func (l *loader) json(data []byte) {
+	sum := sha256.Sum256(data)
+	if l.again(sum, 0) {
+		return
+	}
+	l.begin(sum, 0)
 	data = bytes.TrimPrefix(data, []byte("\ufeff"))
 	l.text = data
 	var whole json.RawMessage
@@ -321,6 +395,17 @@ func surrogates(data []byte) rune {
 type chunk struct {
 	text       []byte
 	lineOffset int // lines before it
+}
+
+// sum hashes a chunk and the preamble above it.
+func (c chunk) sum(preamble chunk) (sum [sha256.Size]byte) {
+	h := sha256.New()
+	h.Write(strconv.AppendInt(nil, int64(len(preamble.text)), 10))
+	h.Write([]byte{' '})
+	h.Write(preamble.text)
+	h.Write(c.text)
+	h.Sum(sum[:0])
+	return sum
 }
 
 // split cuts data before each line that begins with "---", so that a document
@@ -436,7 +521,7 @@ func (l *loader) document(n *yaml.Node, lineOffset int) {
 	case (group == Group || apiVersion == "v1" && kind == "SecretList") && strings.HasSuffix(kind, "List"):
 		l.list(n, lineOffset, apiVersion, strings.TrimSuffix(kind, "List"))
 	case apiVersion == "v1" && kind == "Secret":
-		take(l, n, lineOffset, &l.out.Objects.Secrets, func(*checker, *Secret) {})
+		take(l, n, lineOffset, func(*checker, *Secret) {})
 	case group == Group:
 		l.ours(n, lineOffset, version, kind)
 	case apiVersion+kind == "" && strings.HasPrefix(text(member(n, "key")), key.Prefix):
@@ -444,17 +529,13 @@ func (l *loader) document(n *yaml.Node, lineOffset int) {
 			"", "keep only the documents below it, and replace the key if others have seen the file")
 	case n.Kind != yaml.MappingNode || member(n, "apiVersion") == nil && member(n, "kind") == nil && member(n, "metadata") == nil:
 		// Patches and the like stand beside a kustomization.
-		if !l.kustomized[filepath.Dir(l.name)] {
-			l.report(n, lineOffset, finding.UnknownKind, finding.Warning, finding.Object{}, "the document is no Kubernetes object, so it is passed over",
-				"a mapping with apiVersion, kind and metadata", "")
-		}
+		l.stray(n, lineOffset, "the document is no Kubernetes object, so it is passed over")
 	case group != Group && editDistance(strings.ToLower(group), Group) <= 2:
 		l.report(n, lineOffset, finding.UnknownKind, finding.Warning,
 			finding.Object{Kind: kind, Namespace: namespaceOf(n), Name: text(member(member(n, "metadata"), "name"))},
 			"is of an unknown group, so it is passed over", "apiVersion "+Group+"/"+Version, "")
-	case apiVersion+kind == "" && member(n, "spec") != nil && !l.kustomized[filepath.Dir(l.name)]:
-		l.report(n, lineOffset, finding.UnknownKind, finding.Warning, finding.Object{}, "the document has neither apiVersion nor kind, so it is passed over",
-			"a mapping with apiVersion, kind and metadata", "")
+	case apiVersion+kind == "" && member(n, "spec") != nil:
+		l.stray(n, lineOffset, "the document has neither apiVersion nor kind, so it is passed over")
 	case apiVersion == "" || kind == "":
 		// Only what looks like an object that lacks something is worth a word.
 		if apiVersion+kind != "" && member(n, "metadata") != nil {
@@ -465,9 +546,18 @@ func (l *loader) document(n *yaml.Node, lineOffset int) {
 }
 
 func (l *loader) report(n *yaml.Node, lineOffset int, rule finding.Rule, severity finding.Severity, object finding.Object, problem, allowed, fix string) {
-	l.out.Findings = append(l.out.Findings, finding.Finding{
+	l.out.findings = append(l.out.findings, finding.Finding{
 		Rule: rule, Severity: severity, File: l.name, Line: n.Line + lineOffset, Column: n.Column, Object: object,
 		Problem: problem, Allowed: allowed, Fix: fix,
+	})
+}
+
+// stray reports a document that may be a patch, which stands beside a
+// kustomization.
+func (l *loader) stray(n *yaml.Node, lineOffset int, problem string) {
+	l.out.strays = append(l.out.strays, finding.Finding{
+		Rule: finding.UnknownKind, Severity: finding.Warning, File: l.name, Line: n.Line + lineOffset, Column: n.Column,
+		Problem: problem, Allowed: "a mapping with apiVersion, kind and metadata",
 	})
 }
 
@@ -507,7 +597,6 @@ func word(at *yaml.Node, value string) *yaml.Node {
 }
 
 func (l *loader) ours(n *yaml.Node, lineOffset int, version, kind string) {
-	o := l.out.Objects
 	object := finding.Object{Kind: kind, Namespace: namespaceOf(n), Name: text(member(member(n, "metadata"), "name"))}
 	if version != Version {
 		l.report(n, lineOffset, finding.UnknownKind, finding.Warning, object, "is of an unknown version, so it is passed over",
@@ -516,25 +605,25 @@ func (l *loader) ours(n *yaml.Node, lineOffset int, version, kind string) {
 	}
 	switch kind {
 	case "API":
-		take(l, n, lineOffset, &o.APIs, (*checker).api)
+		take(l, n, lineOffset, (*checker).api)
 	case "APIVersion":
-		take(l, n, lineOffset, &o.Versions, (*checker).apiVersion)
+		take(l, n, lineOffset, (*checker).apiVersion)
 	case "APIBundle":
-		take(l, n, lineOffset, &o.Bundles, (*checker).apiBundle)
+		take(l, n, lineOffset, (*checker).apiBundle)
 	case "APIPlan":
-		take(l, n, lineOffset, &o.Plans, (*checker).apiPlan)
+		take(l, n, lineOffset, (*checker).apiPlan)
 	case "ManagedApplication":
-		take(l, n, lineOffset, &o.Applications, (*checker).managedApplication)
+		take(l, n, lineOffset, (*checker).managedApplication)
 	case "ManagedSubscription":
-		take(l, n, lineOffset, &o.Subscriptions, (*checker).managedSubscription)
+		take(l, n, lineOffset, (*checker).managedSubscription)
 	case "APICatalogItem":
-		take(l, n, lineOffset, &o.CatalogItems, (*checker).apiCatalogItem)
+		take(l, n, lineOffset, (*checker).apiCatalogItem)
 	case "APIAuth":
-		take(l, n, lineOffset, &o.Auths, func(*checker, *APIAuth) {})
+		take(l, n, lineOffset, func(*checker, *APIAuth) {})
 	case "APIAccess":
-		take(l, n, lineOffset, &o.Accesses, (*checker).apiAccess)
+		take(l, n, lineOffset, (*checker).apiAccess)
 	case "APIRateLimit":
-		take(l, n, lineOffset, &o.RateLimits, (*checker).apiRateLimit)
+		take(l, n, lineOffset, (*checker).apiRateLimit)
 	default:
 		l.unused(n, lineOffset, object)
 	}
@@ -552,7 +641,7 @@ func (l *loader) unused(n *yaml.Node, lineOffset int, object finding.Object) {
 	kinds := []string{"API", "APIVersion", "APIBundle", "APIPlan", "ManagedApplication", "ManagedSubscription", "APICatalogItem", "APIAuth"}
 	if name := Nearest(object.Kind, kinds); name != "" {
 		// What was meant may restrict others.
-		l.out.Objects.LeftOut[finding.Object{Kind: name, Namespace: object.Namespace, Name: object.Name}] = true
+		l.out.misspelt = append(l.out.misspelt, finding.Object{Kind: name, Namespace: object.Namespace, Name: object.Name})
 		l.report(n, lineOffset, finding.UnknownKind, finding.Error, object, "is of an unknown kind, so it is left out",
 			strings.Join(kinds, ", "), fmt.Sprintf("did you mean %q?", name))
 		return
@@ -561,35 +650,33 @@ func (l *loader) unused(n *yaml.Node, lineOffset int, object finding.Object) {
 		strings.Join(kinds, ", "), "")
 }
 
-// object is what all kinds have in common.
+// object is an Object of the kind T.
 type object[T any] interface {
 	*T
-	metav1.Object
-	source() *Source
+	Object
 }
 
 func (s *Source) source() *Source { return s }
 
-// take decodes and checks one object, and appends it to objects if it passes.
-func take[T any, P object[T]](l *loader, n *yaml.Node, lineOffset int, objects *[]P, check func(*checker, P)) {
-	ref := finding.Object{Kind: text(member(n, "kind")), Namespace: namespaceOf(n), Name: text(member(member(n, "metadata"), "name"))}
+// take decodes and checks one object, and notes it as a draft.
+func take[T any, P object[T]](l *loader, n *yaml.Node, lineOffset int, check func(*checker, P)) {
 	if err := checkSize(n, l.isAlias, &l.aliased); err != nil {
 		l.broken(finding.Syntax, n.Line+lineOffset, "the document cannot be read: "+err.Error(),
 			fmt.Sprintf("at most %d nodes through aliases and %d levels", maxAliased, maxDepth), "write it out")
 		return
 	}
 	var value P = new(T)
-	d := decoder{lineOffset: lineOffset, shared: l.shared, fields: l.fields[:0]}
+	d := decoder{lineOffset: lineOffset, firstLine: n.Line, shared: l.shared, fields: l.fields[:0]}
 	d.note(n)
 	d.value(n, reflect.ValueOf(value).Elem())
+	l.fields = d.fields
 
 	// An object is named by what was decoded: YAML has more ways to write a name
 	// than as a string in the mapping itself.
-	ref.Name, ref.Namespace = value.GetName(), cmp.Or(value.GetNamespace(), defaultNamespace)
+	ref := finding.Object{Kind: l.shared.word(text(member(n, "kind"))), Namespace: cmp.Or(value.GetNamespace(), defaultNamespace), Name: value.GetName()}
 	value.SetNamespace(ref.Namespace)
 	source := value.source()
-	*source = Source{file: l.name, object: ref, fields: slices.Clone(d.fields)}
-	l.fields = d.fields
+	*source = Source{origin: l.out.origin, object: ref, line: int32(n.Line), fields: l.shared.layout(d.fields)}
 
 	c := checker{Source: source, failed: len(d.misfits) > 0}
 	for _, m := range d.misfits {
@@ -602,38 +689,15 @@ func take[T any, P object[T]](l *loader, n *yaml.Node, lineOffset int, objects *
 		c.name("metadata.name", value.GetName())
 		c.namespace(ref.Namespace)
 	})
-	if first := l.first[ref]; first != nil && ref.Name != "" {
-		file, line := first.Position()
-		fix := "rename one of them, or take it out"
-		if l.kustomized[filepath.Dir(file)] || l.kustomized[filepath.Dir(l.name)] {
-			fix = "if one is an overlay of the other, read what \"kustomize build\" makes of it instead of both"
-		}
-		c.fail(finding.Duplicate, "metadata.name",
-			fmt.Sprintf("is the name of another %s of this namespace, at %s:%d, which is kept", ref.Kind, file, line), "", fix)
-	} else {
-		l.first[ref] = source
-	}
 	c.unless(d.misfits, func() { check(&c, value) })
-	switch o := any(value).(type) {
-	case *ManagedApplication:
-		if c.failed {
-			c.plaintext(o)
-		}
-		l.secrets.name(o)
-	case *Secret:
-		l.secrets.findings[ref] = append(l.secrets.findings[ref], c.most()...)
-		c.findings = nil
+	if a, ok := any(value).(*ManagedApplication); ok && c.failed {
+		c.plaintext(a)
 	}
-	l.out.Findings = append(l.out.Findings, c.most()...)
-	// What comes next tells objects apart by their names.
-	c.failed = c.failed || ref.Name == ""
-	if c.failed {
-		if l.first[ref] == source {
-			l.out.Objects.LeftOut[ref] = true
-		}
-		return
-	}
-	*objects = append(*objects, value)
+	l.out.drafts = append(l.out.drafts, &draft{
+		object: value, of: l.out, place: len(l.out.drafts), findings: c.most(),
+		// What comes next tells objects apart by their names.
+		failed: c.failed || ref.Name == "",
+	})
 }
 
 func namespaceOf(n *yaml.Node) string {

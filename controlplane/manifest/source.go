@@ -8,12 +8,21 @@ import (
 
 // Source is where an object and its fields stand.
 type Source struct {
-	file   string
+	origin *origin
 	object finding.Object
-	fields []field // in the order of the document; the object itself first
+	line   int32 // where the object begins, from its origin
+	// fields are in the order of the document; the object itself is the first.
+	// Objects that are written alike share them.
+	fields []field
 }
 
-// field is the position of one field. Paths are shared between objects.
+// origin is where the text begins that objects were parsed from.
+type origin struct {
+	file  string
+	lines int // of the file before it
+}
+
+// field is the position of one field. Its line counts from that of the object.
 type field struct {
 	path         string
 	line, column int32
@@ -25,7 +34,7 @@ func (s *Source) Ref() finding.Object { return s.object }
 // Position returns the file and the line where the object begins.
 func (s *Source) Position() (file string, line int) {
 	line, _ = s.at("")
-	return s.file, line
+	return s.origin.file, line
 }
 
 // Finding returns a finding about the object's field at path, such as
@@ -35,7 +44,7 @@ func (s *Source) Finding(rule finding.Rule, severity finding.Severity, path, pro
 	line, column := s.at(path)
 	return finding.Finding{
 		Rule: rule, Severity: severity,
-		File: s.file, Line: line, Column: column, Object: s.object, Field: path,
+		File: s.origin.file, Line: line, Column: column, Object: s.object, Field: path,
 		Problem: problem, Allowed: allowed, Fix: fix,
 	}
 }
@@ -57,7 +66,7 @@ func (s *Source) at(path string) (line, column int) {
 	for {
 		i := slices.IndexFunc(s.fields, func(f field) bool { return f.path == path })
 		if i >= 0 {
-			return int(s.fields[i].line), int(s.fields[i].column)
+			return s.origin.lines + int(s.line+s.fields[i].line), int(s.fields[i].column)
 		}
 		if path == "" {
 			return 0, 0

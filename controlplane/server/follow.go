@@ -11,7 +11,6 @@ import (
 	"github.com/tollgate-apim/tollgate/controlplane/compile"
 	"github.com/tollgate-apim/tollgate/controlplane/finding"
 	"github.com/tollgate-apim/tollgate/controlplane/manifest"
-	"github.com/tollgate-apim/tollgate/table"
 )
 
 const (
@@ -50,19 +49,23 @@ type Follower struct {
 	Log     *slog.Logger
 
 	files    []manifest.File          // as last read
+	cache    *manifest.Cache          // of what they hold
+	compiled *compile.Incremental     // of what is in force
 	lost     bool                     // they could not be listed the last time
 	keptOut  bool                     // the last change is kept out
 	empty    bool                     // that there are none has been logged
 	accepted map[string][]string      // what was broken in the table in force
-	good     *manifest.Objects        // what the table in force is made of
 	told     map[finding.Finding]bool // what has been logged and still stands
 	failure  string                   // the last error that was logged
-	table    *table.Table             // in force; nil before the first
+	whole    bool                     // the table in force is not the one compiled last
+	revision int64                    // in force; 0 before the first
+	issuedAt time.Time                // of that
 }
 
 // Run reads the manifests and then follows them until ctx ends. It fails if they
 // cannot be listed at the start; afterwards it goes on, whatever happens.
 func (f *Follower) Run(ctx context.Context) error {
+	f.cache, f.compiled = manifest.NewCache(), compile.NewIncremental()
 	if err := f.reload(ctx); err != nil {
 		return err
 	}
@@ -120,30 +123,28 @@ func (f *Follower) settle(ctx context.Context) {
 // reload reads the manifests and publishes what they make. It fails if they
 // cannot be listed or make no table.
 func (f *Follower) reload(ctx context.Context) error {
-	loaded, err := f.load(ctx)
+	err := f.read(ctx)
 	f.lost = err != nil
 	if err != nil || ctx.Err() != nil {
 		return err
 	}
 	f.logEmpty()
-	if f.accepted != nil && breaks(loaded.Broken, f.accepted) {
-		f.logFindings(loaded.Findings)
-		f.keepOut(loaded.Findings, loaded.NotWhole())
+	broken := f.cache.Broken()
+	if f.accepted != nil && breaks(broken, f.accepted) {
+		told := f.cache.Told()
+		f.logFindings(told.Findings)
+		f.keepOut(told.Findings, told.NotWhole())
 		return nil
 	}
-	if f.good != nil {
-		loaded.Findings = loaded.Objects.Restore(f.good, loaded.Findings)
-	}
-	result := compile.Compile(loaded.Objects)
-	findings := finding.Sort(append(loaded.Findings, result.Findings...))
+	change := f.compiled.Apply(f.cache.Edits())
+	findings := finding.Sort(append(f.cache.Told().Findings, f.compiled.Findings()...))
 	f.logFindings(findings)
-	fresh, err := f.publish(result.Table, findings)
+	fresh, err := f.publish(change, findings)
 	if err != nil {
 		return err
 	}
 	mended := f.keptOut
-	f.good = loaded.Objects.Restorable()
-	f.accepted, f.failure, f.keptOut = loaded.Broken, "", false
+	f.accepted, f.failure, f.keptOut = broken, "", false
 	errors, warnings := finding.Count(findings)
 	level, message := slog.LevelInfo, "table served"
 	switch {
@@ -152,34 +153,37 @@ func (f *Follower) reload(ctx context.Context) error {
 	case !fresh:
 		level, message = slog.LevelDebug, "manifests read again: nothing changed"
 	}
-	f.Log.Log(ctx, level, message, "revision", f.table.Revision, "apis", len(result.Table.APIs), "plans", len(result.Table.Plans),
-		"subscriptions", len(result.Table.Subscriptions), "applications", len(result.Table.Applications),
-		"keys", len(result.Table.Keys), "errors", errors, "warnings", warnings)
+	t := f.compiled.Table()
+	f.Log.Log(ctx, level, message, "revision", t.Revision, "apis", len(t.APIs), "plans", len(t.Plans),
+		"subscriptions", len(t.Subscriptions), "applications", len(t.Applications),
+		"keys", len(t.Keys), "errors", errors, "warnings", warnings)
 	return nil
 }
 
-// publish puts t in force under its revision. It is not fresh if it says the same
-// as the one in force: then neither revision nor time of issue change.
+// publish puts the table in force under its revision. It is not fresh if it says
+// the same as the one in force: then neither revision nor time of issue change.
 //
 // A new revision is the time in milliseconds since 1970, or one more than the
 // last where the clock has not moved on. So revisions go on growing when the
 // control plane restarts, without any memory, unless the clock was set back for
 // longer than it was down.
-func (f *Follower) publish(t *table.Table, findings []finding.Finding) (fresh bool, err error) {
-	now := time.Now().UTC()
-	t.Revision, t.IssuedAt = now.UnixMilli(), now
-	var change *compile.Change
-	if f.table != nil {
-		t.Revision = max(t.Revision, f.table.Revision+1)
-		if change = compile.Diff(f.table, t); change.Empty() {
-			t.Revision, t.IssuedAt = f.table.Revision, f.table.IssuedAt
-		}
+func (f *Follower) publish(change *compile.Change, findings []finding.Finding) (fresh bool, err error) {
+	t := f.compiled.Table()
+	if f.whole {
+		change = nil
 	}
+	fresh = change == nil || !change.Empty()
+	t.Revision, t.IssuedAt = f.revision, f.issuedAt
+	if fresh {
+		now := time.Now().UTC()
+		t.Revision, t.IssuedAt = max(now.UnixMilli(), f.revision+1), now
+	}
+	f.whole = true
 	if err := f.Server.Publish(t, change, findings); err != nil {
 		return false, err
 	}
-	f.table = t
-	return change == nil || !change.Empty(), nil
+	f.whole, f.revision, f.issuedAt = false, t.Revision, t.IssuedAt
+	return fresh, nil
 }
 
 // breaks reports whether anything is broken that was not accepted. How much is
@@ -202,32 +206,32 @@ func breaks(broken, accepted map[string][]string) bool {
 	return false
 }
 
-// load reads the manifests, again if they change meanwhile.
-func (f *Follower) load(ctx context.Context) (*manifest.Loaded, error) {
+// read reads the manifests, again if they change meanwhile.
+func (f *Follower) read(ctx context.Context) error {
 	for attempt := 1; ; attempt++ {
 		before, err := manifest.List(f.Paths)
 		if err != nil {
-			return nil, err
+			return err
 		}
 		if err := f.Watch(before.Folders); err != nil {
 			f.logFailure("changes may be noticed late", err)
 		}
-		loaded := manifest.Load(ctx, before.Files)
+		f.cache.Read(ctx, before.Files)
 		f.files = before.Files
 		if attempt == attempts {
-			return loaded, nil
+			return nil
 		}
 		after, err := manifest.List(f.Paths)
 		changed := err != nil || !reflect.DeepEqual(before, after)
 		select {
 		case <-ctx.Done():
-			return loaded, nil
+			return nil
 		case <-f.Changes:
 			changed = true
 		default:
 		}
 		if !changed {
-			return loaded, nil
+			return nil
 		}
 		f.settle(ctx)
 	}
