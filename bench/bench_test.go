@@ -38,6 +38,38 @@ func TestTables(t *testing.T) {
 	}
 }
 
+// One changed key is one part and the index, and the rest stays as it is.
+func TestChangedTable(t *testing.T) {
+	spec := tableSpec{Revision: 3, Keys: 1000, APIs: 1}
+	before, err := spec.inParts(16)
+	if err != nil {
+		t.Fatal(err)
+	}
+	after := before.withChange(spec)
+	var index struct {
+		Revision int
+		Parts    []string
+	}
+	if err := json.Unmarshal(after.body, &index); err != nil {
+		t.Fatal(err)
+	}
+	changed := 0
+	for _, sum := range index.Parts {
+		if after.parts[sum] == nil {
+			t.Errorf("part %s is missing", sum)
+		}
+		if before.parts[sum] == nil {
+			changed++
+		}
+	}
+	if index.Revision != 4 || len(index.Parts) != 16 || changed != 1 || after.size() != before.size() {
+		t.Errorf("got revision %d, %d parts, %d changed, %d bytes instead of %d", index.Revision, len(index.Parts), changed, after.size(), before.size())
+	}
+	if size := spec.whole().size(); before.size() < size || before.size() > size*102/100 {
+		t.Errorf("got %d bytes in parts, %d as one document", before.size(), size)
+	}
+}
+
 // A key has 40 characters, and another number is another key.
 func TestNumberedKey(t *testing.T) {
 	seen := map[string]bool{}

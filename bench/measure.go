@@ -27,6 +27,7 @@ type plan struct {
 	latencyWindow time.Duration
 
 	bigKeys      int
+	bigParts     int
 	bigWindow    time.Duration // like window, with the big table
 	activations  int
 	quiet        time.Duration // before each activation
@@ -38,14 +39,14 @@ var (
 	fullPlan = plan{
 		rounds: 7, window: 2 * time.Second, connections: 16, retries: 3,
 		latencyRounds: 3, latencyWindow: 4 * time.Second,
-		bigKeys: 1_000_000, bigWindow: 4 * time.Second,
+		bigKeys: 1_000_000, bigParts: 1024, bigWindow: 4 * time.Second,
 		activations: 3, quiet: 8 * time.Second,
 		unknownKeys: 1_000_000, countedCalls: 20_000,
 	}
 	quickPlan = plan{
 		rounds: 3, window: 600 * time.Millisecond, connections: 16,
 		latencyRounds: 1, latencyWindow: 1500 * time.Millisecond,
-		bigKeys: 100_000, bigWindow: 600 * time.Millisecond,
+		bigKeys: 100_000, bigParts: 128, bigWindow: 600 * time.Millisecond,
 		activations: 1, quiet: 2 * time.Second,
 		unknownKeys: 50_000, countedCalls: 3_000,
 	}
@@ -262,7 +263,7 @@ func (b *bench) activate(ctx context.Context, r *row) error {
 		return err
 	}
 	b.say("before the big table: %.1f µs of CPU a request, %.0f requests/s", cpu, perSecond)
-	a := &report.Activation{Keys: b.bigKeys, Rate: perSecond / 2}
+	a := &report.Activation{Keys: b.bigKeys, Parts: b.bigParts, Rate: perSecond / 2}
 	before, _, err := resident(b.gateway.PID())
 	if err != nil {
 		return err
@@ -270,9 +271,12 @@ func (b *bench) activate(ctx context.Context, r *row) error {
 	for i := range b.activations {
 		spec := tableSpec{Revision: i + 2, Keys: b.bigKeys, APIs: 1}
 		b.say("making a table of %s keys", report.Thousands(spec.Keys))
-		table := spec.bytes()
-		a.MegaBytes = float64(len(table)) / 1e6
-		if err := b.activateOnce(ctx, r, spec, table, a); err != nil {
+		table, err := spec.inParts(b.bigParts)
+		if err != nil {
+			return err
+		}
+		a.MegaBytes = float64(table.size()) / 1e6
+		if err := b.activateOnce(ctx, r, table, a); err != nil {
 			return err
 		}
 	}
@@ -285,14 +289,14 @@ func (b *bench) activate(ctx context.Context, r *row) error {
 	return nil
 }
 
-func (b *bench) activateOnce(ctx context.Context, r *row, spec tableSpec, table []byte, a *report.Activation) error {
+func (b *bench) activateOnce(ctx context.Context, r *row, table document, a *report.Activation) error {
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Minute)
 	defer cancel()
 	var changed time.Time
 	go func() {
 		time.Sleep(b.quiet)
 		changed = time.Now()
-		b.gateway.big.put(spec, table)
+		b.gateway.big.put(table)
 		for ctx.Err() == nil {
 			if _, _, ok := b.gateway.big.activation(); ok {
 				break
@@ -307,7 +311,7 @@ func (b *bench) activateOnce(ctx context.Context, r *row, spec tableSpec, table 
 	}
 	begun, confirmed, ok := b.gateway.big.activation()
 	if !ok {
-		return fmt.Errorf("a table of %s keys was not put in force in time; Traefik's last lines:\n%s", report.Thousands(spec.Keys), b.gateway.Log.Tail(5))
+		return fmt.Errorf("a table of %s keys was not put in force in time; Traefik's last lines:\n%s", report.Thousands(b.bigKeys), b.gateway.Log.Tail(5))
 	}
 	var quiet, busy []load.Latency
 	for _, l := range latencies {
@@ -423,25 +427,84 @@ func (b *bench) weigh(ctx context.Context, unknown *row) error {
 	if err != nil {
 		return err
 	}
-	if before, err = b.gateway.memStats(ctx, true); err != nil {
+	if err := b.weighBig(ctx); err != nil {
 		return err
 	}
-	b.gateway.big.set(tableSpec{Revision: 2, Keys: b.bigKeys, APIs: 1})
-	if err := b.awaitBig(ctx); err != nil {
+	b.add(rows)
+	return b.count(ctx, rows)
+}
+
+// weighBig measures what the big table takes in a gateway that does nothing else:
+// as one document, in parts, and for a change of one key.
+func (b *bench) weighBig(ctx context.Context) error {
+	before, err := b.gateway.memStats(ctx, true)
+	if err != nil {
 		return err
 	}
-	if after, err = b.gateway.memStats(ctx, true); err != nil {
-		return err
+	perKey := func(after memStats) float64 {
+		return float64(int64(after.HeapAlloc)-int64(before.HeapAlloc)) / float64(b.bigKeys-smallest.Keys)
 	}
-	more := float64(int64(after.HeapAlloc) - int64(before.HeapAlloc))
 	if b.results.Memory == nil {
 		b.results.Memory = &report.Memory{Keys: b.bigKeys}
 	}
 	m := b.results.Memory
-	m.HeapPerKey = more / float64(b.bigKeys-smallest.Keys)
-	b.say("a key takes %.0f bytes of heap", m.HeapPerKey)
-	b.add(rows)
-	return b.count(ctx, rows)
+
+	spec := tableSpec{Revision: 2, Keys: b.bigKeys, APIs: 1}
+	whole, err := b.loadBig(ctx, spec.whole())
+	if err != nil {
+		return err
+	}
+	m.HeapPerKeyWhole = perKey(whole.after)
+	b.say("as one document a key takes %.0f bytes of heap; %.1f s of CPU", m.HeapPerKeyWhole, whole.cpu.Seconds())
+
+	spec.Revision = 3
+	document, err := spec.inParts(b.bigParts)
+	if err != nil {
+		return err
+	}
+	parts, err := b.loadBig(ctx, document)
+	if err != nil {
+		return err
+	}
+	m.HeapPerKey = perKey(parts.after)
+	b.say("in %d parts a key takes %.0f bytes of heap; %.1f s of CPU", b.bigParts, m.HeapPerKey, parts.cpu.Seconds())
+
+	change, err := b.loadBig(ctx, document.withChange(spec))
+	if err != nil {
+		return err
+	}
+	b.results.Change = &report.Change{
+		Keys: b.bigKeys, Parts: b.bigParts,
+		TableBytes: parts.bytes, Bytes: change.bytes,
+		WholeCPU: whole.cpu.Seconds() * 1000, TableCPU: parts.cpu.Seconds() * 1000, CPU: change.cpu.Seconds() * 1000,
+	}
+	b.say("a changed key: %d of %d bytes, %.0f ms of CPU", change.bytes, parts.bytes, b.results.Change.CPU)
+	return nil
+}
+
+// loaded is what it took a gateway to put a table in force.
+type loaded struct {
+	bytes int // fetched
+	cpu   time.Duration
+	after memStats
+}
+
+// loadBig has the big table replaced, and measures what that takes.
+func (b *bench) loadBig(ctx context.Context, d document) (loaded, error) {
+	before, err := cpuTime(b.gateway.PID())
+	if err != nil {
+		return loaded{}, err
+	}
+	b.gateway.big.put(d)
+	if err := b.awaitBig(ctx); err != nil {
+		return loaded{}, err
+	}
+	now, err := cpuTime(b.gateway.PID())
+	if err != nil {
+		return loaded{}, err
+	}
+	after, err := b.gateway.memStats(ctx, true)
+	return loaded{bytes: b.gateway.big.bytesServed(), cpu: now - before, after: after}, err
 }
 
 func (b *bench) awaitBig(ctx context.Context) error {

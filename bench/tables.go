@@ -2,14 +2,19 @@ package main
 
 import (
 	"bytes"
+	"crypto/sha256"
 	"crypto/sha3"
 	"encoding/hex"
 	"fmt"
+	"maps"
 	"net"
 	"net/http"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
+
+	"github.com/tollgate-apim/tollgate/e2e/stack"
 )
 
 // Names in the generated tables.
@@ -27,7 +32,8 @@ const (
 
 // A tableSpec says what a table to generate has: equal ones give equal tables.
 type tableSpec struct {
-	// Revision is the table's own.
+	// Revision is the table's own. No application is the same in another
+	// revision.
 	Revision int
 	// Keys is how many numbered keys there are, each of an application of its own.
 	Keys int
@@ -95,7 +101,7 @@ func separate(b *bytes.Buffer, i int) {
 }
 
 func (s tableSpec) application(b *bytes.Buffer, name, subscription string) {
-	fmt.Fprintf(b, `"bench/app-%s":{"appId":"app-%[1]s","owner":"67f67907ee260b44336a952e","grants":{`, name)
+	fmt.Fprintf(b, `"bench/app-%s":{"appId":"app-%[1]s","owner":"67f67907ee260b44%08d","grants":{`, name, s.Revision)
 	for i := range s.APIs {
 		separate(b, i)
 		fmt.Fprintf(b, `"%s":"%s"`, apiName(i), subscription)
@@ -110,14 +116,61 @@ func holder(b *bytes.Buffer, key []byte, application string) {
 	fmt.Fprintf(b, `":[{"application":"bench/app-%s","title":"key-1"}]`, application)
 }
 
+// A document is a table as a sync endpoint serves it.
+type document struct {
+	body []byte
+	// parts are those that body lists, by their SHA-256; nil if it is the whole
+	// table.
+	parts map[string][]byte
+}
+
+// whole returns a table as one document.
+func (s tableSpec) whole() document { return document{body: s.bytes()} }
+
+// inParts returns a table in n parts.
+func (s tableSpec) inParts(n int) (document, error) {
+	index, parts, err := stack.SplitTable(s.bytes(), n)
+	return document{body: index, parts: parts}, err
+}
+
+// size returns how many bytes of JSON a document has, its parts included.
+func (d document) size() int {
+	size := len(d.body)
+	for _, part := range d.parts {
+		size += len(part)
+	}
+	return size
+}
+
+// withChange returns a document in parts as the next revision, in which one
+// application has another owner.
+func (d document) withChange(s tableSpec) document {
+	changed := document{parts: maps.Clone(d.parts)}
+	revision := func(n int) []byte { return fmt.Appendf(nil, `"revision":%d`, n) }
+	changed.body = bytes.Replace(d.body, revision(s.Revision), revision(s.Revision+1), 1)
+	for sum, part := range d.parts {
+		other := bytes.Replace(part, []byte(`"owner":"6`), []byte(`"owner":"7`), 1)
+		if bytes.Equal(other, part) {
+			continue // It has no application.
+		}
+		otherSum := fmt.Sprintf("%x", sha256.Sum256(other))
+		delete(changed.parts, sum)
+		changed.parts[otherSum] = other
+		changed.body = bytes.Replace(changed.body, []byte(sum), []byte(otherSum), 1)
+		break
+	}
+	return changed
+}
+
 // tableServer is a sync endpoint that serves one table.
 type tableServer struct {
 	URL    string
 	server *http.Server
 
 	mu        sync.Mutex
-	table     []byte
+	document  document
 	etag      string
+	served    int       // bytes of the document and its parts
 	begun     time.Time // when the table was last asked for
 	confirmed time.Time // when a gateway first named its tag; zero before
 }
@@ -128,7 +181,7 @@ func startTableServer(spec tableSpec) (*tableServer, error) {
 		return nil, err
 	}
 	s := &tableServer{URL: "http://" + listener.Addr().String()}
-	s.set(spec)
+	s.put(spec.whole())
 	s.server = &http.Server{Handler: s, ReadHeaderTimeout: 10 * time.Second}
 	go s.server.Serve(listener) //nolint:errcheck // Ends with stop.
 	return s, nil
@@ -136,19 +189,19 @@ func startTableServer(spec tableSpec) (*tableServer, error) {
 
 func (s *tableServer) stop() { _ = s.server.Close() }
 
-// set changes the table, and returns its size in bytes.
-func (s *tableServer) set(spec tableSpec) int {
-	table := spec.bytes()
-	s.put(spec, table)
-	return len(table)
-}
-
-// put is set with the table made beforehand.
-func (s *tableServer) put(spec tableSpec, table []byte) {
+// put changes the table.
+func (s *tableServer) put(d document) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.table, s.etag = table, fmt.Sprintf(`"%d-%d-%d"`, spec.Revision, spec.Keys, spec.APIs)
+	s.document, s.etag, s.served = d, fmt.Sprintf(`"%x"`, sha256.Sum256(d.body)), 0
 	s.begun, s.confirmed = time.Time{}, time.Time{}
+}
+
+// bytesServed returns how much of the table was fetched since it was put there.
+func (s *tableServer) bytesServed() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.served
 }
 
 // activation returns when the table was asked for and when a gateway showed that
@@ -160,17 +213,38 @@ func (s *tableServer) activation() (begun, confirmed time.Time, ok bool) {
 }
 
 func (s *tableServer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if sum, ok := strings.CutPrefix(r.URL.Path, stack.PartsPath); ok {
+		s.servePart(w, r, sum)
+		return
+	}
 	s.mu.Lock()
-	table, etag, now := s.table, s.etag, time.Now()
+	body, etag, inParts, now := s.document.body, s.etag, s.document.parts != nil, time.Now()
 	known := r.Header.Get("If-None-Match") == etag
 	if known && s.confirmed.IsZero() {
 		s.confirmed = now
 	}
 	if !known {
 		s.begun = now
+		s.served += len(body)
 	}
 	s.mu.Unlock()
 	w.Header().Set("ETag", etag)
 	w.Header().Set("Content-Type", "application/json")
-	http.ServeContent(w, r, "", time.Time{}, bytes.NewReader(table))
+	if inParts {
+		w.Header().Set("Content-Type", "application/vnd.tollgate.index+json")
+	}
+	http.ServeContent(w, r, "", time.Time{}, bytes.NewReader(body))
+}
+
+func (s *tableServer) servePart(w http.ResponseWriter, r *http.Request, sum string) {
+	s.mu.Lock()
+	part, ok := s.document.parts[sum]
+	s.served += len(part)
+	s.mu.Unlock()
+	if !ok {
+		http.NotFound(w, r)
+		return
+	}
+	w.Header().Set("Content-Type", "application/json")
+	http.ServeContent(w, r, "", time.Time{}, bytes.NewReader(part))
 }

@@ -39,6 +39,7 @@ type Results struct {
 
 	Activation  *Activation  `json:"activation,omitempty"`
 	Memory      *Memory      `json:"memory,omitempty"`
+	Change      *Change      `json:"change,omitempty"`
 	UnknownKeys *UnknownKeys `json:"unknownKeys,omitempty"`
 }
 
@@ -111,6 +112,7 @@ type Summary struct {
 // µs, one value for each time.
 type Activation struct {
 	Keys      int       `json:"keys"`
+	Parts     int       `json:"parts,omitempty"` // that the table comes in
 	MegaBytes float64   `json:"megaBytes"` // of JSON
 	Rate      float64   `json:"rate"`      // requests a second
 	Seconds   []float64 `json:"seconds"`   // from the request for the table until it is in force
@@ -124,14 +126,28 @@ type Activation struct {
 // Memory is what a large table takes in the gateway.
 type Memory struct {
 	Keys int `json:"keys"`
-	// HeapPerKey is what stays on the heap after a collection, in bytes.
-	HeapPerKey float64 `json:"heapPerKey"`
+	// HeapPerKey is what stays on the heap after a collection, in bytes, and
+	// HeapPerKeyWhole the same for a table that came as one document.
+	HeapPerKey      float64 `json:"heapPerKey"`
+	HeapPerKeyWhole float64 `json:"heapPerKeyWhole,omitempty"`
 	// ResidentMB is what Traefik has of the machine's memory after the table is
 	// in force, and PeakMB the most that it ever had. BeforeMB is what it had
 	// before.
 	BeforeMB   float64 `json:"beforeMB"`
 	ResidentMB float64 `json:"residentMB"`
 	PeakMB     float64 `json:"peakMB"`
+}
+
+// Change is what a gateway that does nothing else does for one changed key in a
+// large table in parts, and what for the table as a whole. CPU is in ms.
+type Change struct {
+	Keys       int     `json:"keys"`
+	Parts      int     `json:"parts"`
+	TableBytes int     `json:"tableBytes"`
+	Bytes      int     `json:"bytes"`
+	WholeCPU   float64 `json:"wholeCPU"` // of a table that comes as one document
+	TableCPU   float64 `json:"tableCPU"`
+	CPU        float64 `json:"cpu"`
 }
 
 // UnknownKeys is what many different unknown keys leave behind.

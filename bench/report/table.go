@@ -136,8 +136,12 @@ func activationTable(b *strings.Builder, r *Results) {
 	if a == nil {
 		return
 	}
-	fmt.Fprintf(b, "Admitted requests while a table of %s (%.0f MB of JSON) is put in force, at %s requests a second, half of what the machine can do:\n\n",
-		Keys(a.Keys), a.MegaBytes, thousands(a.Rate))
+	form := ""
+	if a.Parts > 0 {
+		form = ", in " + Thousands(a.Parts) + " parts"
+	}
+	fmt.Fprintf(b, "Admitted requests while a table of %s (%.0f MB of JSON%s) is put in force, at %s requests a second, half of what the machine can do:\n\n",
+		Keys(a.Keys), a.MegaBytes, form, thousands(a.Rate))
 	b.WriteString("| | median, ms | 99 % | longest |\n| --- | --- | --- | --- |\n")
 	fmt.Fprintf(b, "| quiet | %s | %s | |\n", ms(a.QuietP50), ms(a.QuietP99))
 	fmt.Fprintf(b, "| while the table is loaded, %s seconds | %s | %s | %s |\n\n", within(stats.Of(a.Seconds), 1), ms(a.BusyP50), ms(a.BusyP99), ms(a.BusyMax))
@@ -145,11 +149,19 @@ func activationTable(b *strings.Builder, r *Results) {
 
 func memoryTable(b *strings.Builder, r *Results) {
 	if m := r.Memory; m != nil {
-		fmt.Fprintf(b, "Memory: a table of %s, each of an application of its own, takes **%.0f bytes of heap for each key** after a collection.", Keys(m.Keys), m.HeapPerKey)
+		fmt.Fprintf(b, "Memory: a table of %s, each of an application of its own, takes **%.0f bytes of heap for each key** after a collection", Keys(m.Keys), m.HeapPerKey)
+		if m.HeapPerKeyWhole > 0 {
+			fmt.Fprintf(b, " if it comes in parts, and %.0f as one document", m.HeapPerKeyWhole)
+		}
+		b.WriteString(".")
 		if m.PeakMB > 0 {
 			fmt.Fprintf(b, " Traefik grows from %.0f to %.0f MB, at its peak %.0f MB.", m.BeforeMB, m.ResidentMB, m.PeakMB)
 		}
 		b.WriteString("\n\n")
+	}
+	if c := r.Change; c != nil {
+		fmt.Fprintf(b, "To load a table of %s takes Traefik %.1f s of CPU in %s parts, and %.1f s as one document. One changed key then costs **%.0f kB and %.0f ms of CPU**, %.2f %% and %.2f %% of that.\n\n",
+			Keys(c.Keys), c.TableCPU/1000, Thousands(c.Parts), c.WholeCPU/1000, float64(c.Bytes)/1000, c.CPU, 100*c.ofBytes(), 100*c.ofCPU())
 	}
 	u := r.UnknownKeys
 	if u != nil && u.Keys > 0 {
@@ -159,6 +171,10 @@ func memoryTable(b *strings.Builder, r *Results) {
 		fmt.Fprintf(b, "The heap after a collection grows by %.1f MB through %s different unknown keys.\n\n", u.HeapMB, Thousands(u.HeapOfKeys))
 	}
 }
+
+// ofBytes and ofCPU are shares of what the whole table takes.
+func (c *Change) ofBytes() float64 { return float64(c.Bytes) / float64(c.TableBytes) }
+func (c *Change) ofCPU() float64   { return c.CPU / c.TableCPU }
 
 // A Target is what the project has set itself.
 type Target struct {
@@ -216,6 +232,13 @@ func Targets(r *Results) []Target {
 		ratio := stats.Of(stats.Ratios(r.Row(ManyKeys).CPU, r.Row(FewKeys).CPU))
 		add(Target{What: fmt.Sprintf("CPU with %s keys in the table, of that with 10", Thousands(r.Row(ManyKeys).Keys)),
 			Value: ratio.Median, AtMost: 1.1, Stretch: 1.05})
+	}
+	if m := r.Memory; m != nil && m.HeapPerKeyWhole > 0 {
+		add(Target{What: "heap for each of " + Thousands(m.Keys) + " keys, bytes", Value: m.HeapPerKey, AtMost: 400})
+	}
+	if c := r.Change; c != nil {
+		add(Target{What: "fetched for one changed key of " + Thousands(c.Keys) + ", % of the table", Value: 100 * c.ofBytes(), AtMost: 1})
+		add(Target{What: "CPU for one changed key of " + Thousands(c.Keys) + ", % of the table's", Value: 100 * c.ofCPU(), AtMost: 1})
 	}
 	if u := r.UnknownKeys; u != nil && u.Keys > 0 {
 		add(Target{What: "memory after " + Thousands(u.Keys) + " different unknown keys, MB more", Value: u.AfterMB - u.BeforeMB, AtMost: 16, Stretch: 4})
