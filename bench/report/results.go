@@ -113,9 +113,9 @@ type Summary struct {
 type Activation struct {
 	Keys      int       `json:"keys"`
 	Parts     int       `json:"parts,omitempty"` // that the table comes in
-	MegaBytes float64   `json:"megaBytes"` // of JSON
-	Rate      float64   `json:"rate"`      // requests a second
-	Seconds   []float64 `json:"seconds"`   // from the request for the table until it is in force
+	MegaBytes float64   `json:"megaBytes"`       // of JSON
+	Rate      float64   `json:"rate"`            // requests a second
+	Seconds   []float64 `json:"seconds"`         // from the request for the table until it is in force
 	QuietP50  []float64 `json:"quietP50"`
 	QuietP99  []float64 `json:"quietP99"`
 	BusyP50   []float64 `json:"busyP50"`
