@@ -134,11 +134,21 @@ type timing struct {
 }
 
 func realTiming() timing {
+	var timer *time.Timer
+	stop := func() bool { return timer.Stop() }
 	return timing{
 		now: time.Now,
+		// It is one timer for all of them: f is always the same. In Yaegi a timer
+		// holds the frames in which its func value was made. If each poll made the
+		// timer of the next one, all polls that ever were would hang together, with
+		// every table that they brought.
 		after: func(d time.Duration, f func()) func() bool {
-			t := time.AfterFunc(d, f)
-			return t.Stop
+			if timer == nil {
+				timer = time.AfterFunc(d, f)
+			} else {
+				timer.Reset(d)
+			}
+			return stop
 		},
 		draw: rand.Float64,
 	}

@@ -143,8 +143,15 @@ func countingTable(t *testing.T) *httptest.Server {
 	return server
 }
 
-// newHandler returns the interpreted middleware, as Traefik has it.
+// newHandler returns the interpreted middleware, as Traefik has it. It does not
+// poll while we count.
 func newHandler(t *testing.T, gopath, endpoint string, next http.Handler) http.Handler {
+	t.Helper()
+	return newHandlerEvery(t, gopath, endpoint, "1h", next)
+}
+
+// newHandlerEvery is newHandler with an interval to poll at.
+func newHandlerEvery(t *testing.T, gopath, endpoint, interval string, next http.Handler) http.Handler {
 	t.Helper()
 	i := newInterpreter(t, gopath, stdlib.Symbols)
 	if _, err := i.Eval(`import "` + module + `"`); err != nil {
@@ -154,7 +161,7 @@ func newHandler(t *testing.T, gopath, endpoint string, next http.Handler) http.H
 	fields := config.Elem()
 	fields.FieldByName("API").SetString("apps/api")
 	fields.FieldByName("Sync").FieldByName("Endpoint").Set(reflect.ValueOf([]string{endpoint}))
-	fields.FieldByName("Sync").FieldByName("Interval").SetString("1h") // No poll while we count.
+	fields.FieldByName("Sync").FieldByName("Interval").SetString(interval)
 	results := value(t, i, "tollgate.New").Call([]reflect.Value{
 		reflect.ValueOf(t.Context()), reflect.ValueOf(next), config, reflect.ValueOf("counts"),
 	})
