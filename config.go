@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
+	"path/filepath"
 	"regexp"
 	"strconv"
 	"strings"
@@ -53,7 +54,8 @@ type Sync struct {
 	// confirms is no longer trusted; "0s" means never.
 	MaxStaleness string `json:"maxStaleness"`
 	// MaxBytes is the largest table that is accepted, in bytes of JSON.
-	MaxBytes  int64  `json:"maxBytes"`
+	MaxBytes int64 `json:"maxBytes"`
+	// CacheFile keeps the last good table across restarts; empty keeps none.
 	CacheFile string `json:"cacheFile"`
 	// PublicKey lists the ed25519 keys, in base64, of which one must have
 	// signed the table. With none, the table must not be signed.
@@ -137,6 +139,7 @@ type syncSettings struct {
 	wait       time.Duration
 	maxBytes   int64
 	publicKeys []string // 32 bytes each
+	cacheFile  string
 	tls        tlstypes.ClientTLS
 }
 
@@ -153,6 +156,7 @@ func newSettings(c *Config) (*settings, error) {
 			wait:       p.wait("sync.wait", c.Sync.Wait),
 			maxBytes:   c.Sync.MaxBytes,
 			publicKeys: p.publicKeys("sync.publicKey", c.Sync.PublicKey),
+			cacheFile:  p.file("sync.cacheFile", c.Sync.CacheFile),
 			tls:        p.tls(c.Sync.TLS),
 		},
 		maxStaleness:    p.duration("sync.maxStaleness", c.Sync.MaxStaleness, 0),
@@ -187,9 +191,6 @@ func newSettings(c *Config) (*settings, error) {
 		p.add("limits", c.Limits, `is not supported yet; must be "local"`)
 	default:
 		p.add("limits", c.Limits, `must be "local"`)
-	}
-	if c.Sync.CacheFile != "" {
-		p.add("sync.cacheFile", c.Sync.CacheFile, "is not supported yet; leave it empty")
 	}
 	if c.DryRun {
 		s.dryRun, s.hideCredentials, s.identity.refusal = true, false, dryRunHeader
@@ -298,6 +299,19 @@ func (p *problems) publicKeys(field string, values []string) []string {
 		keys = append(keys, string(key))
 	}
 	return keys
+}
+
+// file returns the path of a file, or nothing for none. Where a relative one led
+// would depend on where Traefik was started.
+func (p *problems) file(field, value string) string {
+	if value == "" {
+		return ""
+	}
+	path := filepath.Clean(value)
+	if !filepath.IsAbs(value) || path != value || strings.ContainsAny(value, controls) || filepath.Dir(path) == path {
+		p.add(field, value, "must be empty, or the absolute path of a file, such as /var/lib/traefik/tollgate.cache")
+	}
+	return path
 }
 
 // endpoints returns the base URLs, each without a slash at its end.

@@ -27,6 +27,7 @@ func TestConfigErrors(t *testing.T) {
 		query    = "must be a parameter's name as it is when decoded, without space and any of &;=?#%+"
 	)
 	const publicKey = `must be the base64 of the 32 bytes of an ed25519 public key`
+	const file = `must be empty, or the absolute path of a file, such as /var/lib/traefik/tollgate.cache`
 	keyOf := func(n int) string { return base64.StdEncoding.EncodeToString(make([]byte, n)) }
 	certificate, key := testCertificate(t)
 	for _, test := range []struct {
@@ -125,7 +126,11 @@ func TestConfigErrors(t *testing.T) {
 		{"shared limits", func(c *Config) { c.Limits = "shared" }, `limits: "shared" is not supported yet; must be "local"`},
 		{"identity in the header of dry runs", func(c *Config) { c.IdentityHeaders.Plan = "x-tollgate-dry-run" },
 			`identityHeaders.plan: "x-tollgate-dry-run" must not be the header of dry runs`},
-		{"cacheFile", func(c *Config) { c.Sync.CacheFile = "/tmp/x" }, `sync.cacheFile: "/tmp/x" is not supported yet; leave it empty`},
+		{"relative cacheFile", func(c *Config) { c.Sync.CacheFile = "x" }, `sync.cacheFile: "x" ` + file},
+		{"cacheFile that is a folder", func(c *Config) { c.Sync.CacheFile = "/tmp/" }, `sync.cacheFile: "/tmp/" ` + file},
+		{"root as cacheFile", func(c *Config) { c.Sync.CacheFile = "/" }, `sync.cacheFile: "/" ` + file},
+		{"cacheFile in the folder above", func(c *Config) { c.Sync.CacheFile = "/tmp/../x" }, `sync.cacheFile: "/tmp/../x" ` + file},
+		{"cacheFile on two lines", func(c *Config) { c.Sync.CacheFile = "/x\n" }, `sync.cacheFile: "/x\n" ` + file},
 		{"publicKey", func(c *Config) { c.Sync.PublicKey = []string{"x"} }, `sync.publicKey: is no base64, ` + publicKey},
 		{"empty publicKey", func(c *Config) { c.Sync.PublicKey = []string{""} }, `sync.publicKey: has 0 bytes, ` + publicKey},
 		{"private key as publicKey", func(c *Config) { c.Sync.PublicKey = []string{keyOf(64)} }, `sync.publicKey: has 64 bytes, ` + publicKey},
@@ -232,6 +237,7 @@ func TestConfigsThatAreRight(t *testing.T) {
 		{"least wait", func(c *Config) { c.Sync.Wait = "2s" }},
 		{"longest wait", func(c *Config) { c.Sync.Wait = "1m" }},
 		{"several endpoints", func(c *Config) { c.Sync.Endpoint = []string{"https://a.example", " https://b.example/base/"} }},
+		{"a cache file", func(c *Config) { c.Sync.CacheFile = "/tmp/table.cache" }},
 		{"public keys", func(c *Config) {
 			key := base64.StdEncoding.EncodeToString(make([]byte, 32))
 			c.Sync.PublicKey = []string{key, " " + key}

@@ -41,14 +41,14 @@ type registry struct {
 	// counters are kept for as long as Traefik runs: what was consumed stays
 	// consumed, even if an API is taken out of the configuration for a while.
 	counters map[string]*quota.Store // by endpoint
+	caches   map[string]*feed.Cache  // by path, and kept likewise
 }
 
 // source is a table as the middlewares with one set of settings see it.
 type source struct {
-	feed      *feed.Feed
-	counters  *quota.Store
-	endpoints []string
-	insecure  bool // nobody checks who answers there
+	feed     *feed.Feed
+	counters *quota.Store
+	settings syncSettings
 
 	// views holds the view of the table in force for each API and key source
 	// that has a middleware, or had one when the table came.
@@ -71,6 +71,7 @@ func newRegistry(start func(feed.Config, *feed.Snapshot) *feed.Feed, after func(
 		after:    after,
 		sources:  map[string]*source{},
 		counters: map[string]*quota.Store{},
+		caches:   map[string]*feed.Cache{},
 	}
 }
 
@@ -100,23 +101,22 @@ func (r *registry) acquire(ctx context.Context, s syncSettings, report func(line
 func (r *registry) newSourceLocked(s syncSettings, report func(line string, failed bool)) *source {
 	var last *feed.Snapshot
 	for _, other := range r.sources {
-		if !shareOne(other.endpoints, s.endpoints) {
+		if !shareOne(other.settings.endpoints, s.endpoints) {
 			continue
 		}
 		// What came over a connection that anybody could have answered is not
 		// trusted where the configuration demands more.
 		held := feed.Current(other.feed)
-		if held != nil && (anybody(s.tls.InsecureSkipVerify, s.endpoints) || !anybody(other.insecure, []string{held.From})) {
+		if held != nil && (anybody(s.tls.InsecureSkipVerify, s.endpoints) || !anybody(other.settings.tls.InsecureSkipVerify, []string{held.From})) {
 			last = newer(last, held)
 		}
 	}
 	src := &source{
-		counters:  r.countersLocked(s.endpoints),
-		endpoints: s.endpoints,
-		insecure:  s.tls.InsecureSkipVerify,
-		views:     map[viewed]*heldView{},
-		report:    report,
-		reported:  map[string]bool{},
+		counters: r.countersLocked(s.endpoints),
+		settings: s,
+		views:    map[viewed]*heldView{},
+		report:   report,
+		reported: map[string]bool{},
 	}
 	src.feed = r.start(feed.Config{
 		Endpoints:  s.endpoints,
@@ -126,6 +126,8 @@ func (r *registry) newSourceLocked(s syncSettings, report func(line string, fail
 		Wait:       s.wait,
 		MaxBytes:   s.maxBytes,
 		PublicKeys: publicKeys(s.publicKeys),
+		Cache:      r.cacheLocked(src),
+		Unchecked:  s.tls.InsecureSkipVerify,
 		Client:     newClient(s),
 		Activated:  src.activate,
 		Report:     report,
@@ -151,6 +153,44 @@ func (r *registry) countersLocked(endpoints []string) *quota.Store {
 		}
 	}
 	return counters
+}
+
+// cacheLocked returns the cache of a new source, or nil if it has none.
+func (r *registry) cacheLocked(src *source) *feed.Cache {
+	path := src.settings.cacheFile
+	if path == "" {
+		return nil
+	}
+	cache := r.caches[path]
+	if cache == nil {
+		cache = feed.NewCache(path)
+		r.caches[path] = cache
+	}
+	for _, other := range r.sources {
+		if other.settings.cacheFile != path || sameTables(src.settings, other.settings) {
+			continue
+		}
+		// The other one may be about to end. Whether it does shows later.
+		other := other
+		r.after(linger, func() {
+			defer recovered(src.report)
+			r.mu.Lock()
+			both := src.uses > 0 && other.uses > 0
+			r.mu.Unlock()
+			if both {
+				src.reportOnce("sync.cacheFile " + path + " is named by middlewares with another sync.endpoint or sync.publicKey too; " +
+					"only one of their tables is kept: each needs a file of its own")
+			}
+		})
+	}
+	return cache
+}
+
+// sameTables says whether two settings ask for the same tables, so that a file may
+// keep either's.
+func sameTables(a, b syncSettings) bool {
+	return strings.Join(a.endpoints, " ") == strings.Join(b.endpoints, " ") &&
+		strings.Join(a.publicKeys, "") == strings.Join(b.publicKeys, "")
 }
 
 // shareOne says whether there is an endpoint in both lists.

@@ -7,6 +7,9 @@ import (
 	"log"
 	"net/http"
 	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"runtime"
 	"strings"
 	"sync"
 	"testing"
@@ -294,6 +297,87 @@ func TestTrustIsNotInherited(t *testing.T) {
 		if got := d.began[1] != nil; got != test.want {
 			t.Errorf("%s: the table was taken over: %t, want %t", test.name, got, test.want)
 		}
+	}
+}
+
+// Two settings for other tables with one file are told of, unless it is an edit.
+func TestSharedCacheFile(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "table.cache")
+	for _, test := range []struct {
+		name   string
+		change func(*syncSettings)
+		edit   bool
+		want   int // lines
+	}{
+		{"another endpoint", func(s *syncSettings) { s.endpoints = []string{nobody + "/elsewhere"} }, false, 1},
+		{"another key", func(s *syncSettings) { s.publicKeys = []string{strings.Repeat("k", 32)} }, false, 1},
+		{"another token", func(s *syncSettings) { s.token = "t" }, false, 0},
+		{"another file", func(s *syncSettings) { s.cacheFile = file + "2" }, false, 0},
+		{"an edit", func(s *syncSettings) { s.endpoints = []string{nobody + "/elsewhere"} }, true, 0},
+	} {
+		d := newDesk(t)
+		first := settingsOf(nobody)
+		first.cacheFile = file
+		second := first
+		test.change(&second)
+		_, end := d.acquire(first)
+		var lines []string
+		src := d.registry.acquire(context.Background(), second, func(line string, _ bool) {
+			if strings.Contains(line, "cacheFile") {
+				lines = append(lines, line)
+			}
+		})
+		if test.edit {
+			end()
+			await := d.expired() // of the cache, or of the end of the first source
+			other := d.expired()
+			await()
+			other()
+		} else if len(d.timers) > 0 {
+			d.expired()()
+		}
+		if len(lines) != test.want || test.want == 1 && !strings.Contains(lines[0], file+" is named by middlewares with another") {
+			t.Errorf("%s: got lines %q, want %d", test.name, lines, test.want)
+		}
+		src.feed.Stop()
+	}
+}
+
+// A table that was kept decides the first request, whatever the endpoint does.
+func TestCacheFileDecidesTheFirstRequest(t *testing.T) {
+	endpoint := newLive(t)
+	c := testConfig(weatherAPI)
+	c.Sync.Endpoint = []string{endpoint.server.URL}
+	c.Sync.CacheFile = filepath.Join(t.TempDir(), "table.cache")
+	r := newRig(t, c)
+	endpoint.await("no table yet")
+	endpoint.put(testTable(table.Plan{RateLimit: perHour(9)}))
+	for late := time.Now().Add(patience); ; runtime.Gosched() {
+		if _, err := os.Stat(c.Sync.CacheFile); err == nil {
+			break
+		}
+		if time.Now().After(late) {
+			t.Fatal("no file was written")
+		}
+	}
+	if got := r.call("ann"); got != "ok 8" {
+		t.Errorf("got %q", got)
+	}
+
+	// Another process: nothing but the file is left, and nobody answers.
+	endpoint.server.Close()
+	withSources(t, func(c feed.Config, last *feed.Snapshot) *feed.Feed {
+		c.Report = func(string, bool) {}
+		f := feed.Start(c, last)
+		f.Stop()
+		return f
+	})
+	r = newRig(t, c)
+	if got := r.call("ann"); got != "ok 8" {
+		t.Errorf("the first request after a restart: got %q, want ok 8", got)
+	}
+	if got := r.call("eve"); got != "key_invalid" {
+		t.Errorf("the second request after a restart: got %q, want key_invalid", got)
 	}
 }
 

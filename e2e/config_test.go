@@ -32,7 +32,7 @@ func TestBadConfigurations(t *testing.T) {
 		{"error-body", func(c *stack.Config) { c.ErrorBody = "xml" }, list("errorBody", "xml", "problem", "empty")},
 		{"limits", func(c *stack.Config) { c.Limits = "global" }, list("limits", "global")},
 		{"limits-shared", func(c *stack.Config) { c.Limits = "shared" }, list("limits", "shared")},
-		{"cache-file", func(c *stack.Config) { c.Sync.CacheFile = "/tmp/table" }, list("sync.cacheFile")},
+		{"cache-file", func(c *stack.Config) { c.Sync.CacheFile = "table.cache" }, list("sync.cacheFile", "table.cache")},
 		{"public-key", func(c *stack.Config) { c.Sync.PublicKey = "abc" }, list("sync.publicKey")},
 		{"ca", func(c *stack.Config) { c.Sync.TLS = &stack.TLS{CA: "/no/such/file"} }, list("sync.tls")},
 		{"scheme-without-header", func(c *stack.Config) {

@@ -311,12 +311,10 @@ func TestFailureWhileWaiting(t *testing.T) {
 
 // A request that may be held has its wait on top of the timeout.
 func TestWaitOutlastsTheTimeout(t *testing.T) {
-	g := newRig(t, serve(`"a"`, tableBody(42, "")), nil, func(c *Config) {
-		waiting(c)
-		c.Timeout = 50 * time.Millisecond
-	})
+	g := newRig(t, serve(`"a"`, tableBody(42, "")), nil, waiting)
 	g.time.poll(t)
 	g.said()
+	g.feed.cfg.Timeout = 50 * time.Millisecond
 	g.answer(func(w http.ResponseWriter, r *http.Request) {
 		if r.Header.Get("Prefer") != "" {
 			timer := time.NewTimer(150 * time.Millisecond)
@@ -334,12 +332,10 @@ func TestWaitOutlastsTheTimeout(t *testing.T) {
 
 // But not for its body, once that has begun.
 func TestBodyIsNotWaitedFor(t *testing.T) {
-	g := newRig(t, serve(`"a"`, tableBody(42, "")), nil, func(c *Config) {
-		waiting(c)
-		c.Timeout = 50 * time.Millisecond
-	})
+	g := newRig(t, serve(`"a"`, tableBody(42, "")), nil, waiting)
 	g.time.poll(t)
 	g.said()
+	g.feed.cfg.Timeout = 50 * time.Millisecond
 	g.asked()
 	g.answer(func(w http.ResponseWriter, r *http.Request) {
 		w.WriteHeader(http.StatusOK)
@@ -357,7 +353,6 @@ func TestConnectionIsNotWaitedFor(t *testing.T) {
 	dialer := &net.Dialer{}
 	g := newRig(t, serve(`"a"`, tableBody(42, "")), nil, func(c *Config) {
 		waiting(c)
-		c.Timeout = 50 * time.Millisecond
 		c.Client = &http.Client{Transport: &http.Transport{
 			DisableKeepAlives: true,
 			DialContext: func(ctx context.Context, network, address string) (net.Conn, error) {
@@ -371,6 +366,7 @@ func TestConnectionIsNotWaitedFor(t *testing.T) {
 	})
 	g.time.poll(t)
 	g.said()
+	g.feed.cfg.Timeout = 50 * time.Millisecond
 	reachable = false
 	g.promptly("the connection to be given up", func() { g.time.poll(t) })
 	g.wantLine("!", "no complete answer within 50ms")

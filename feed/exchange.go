@@ -63,6 +63,9 @@ func (f *Feed) question(e *endpoint, held *Snapshot, now time.Time) question {
 		endpoint: e.url, path: table.Path, what: "a table", accept: acceptTable, atMost: f.cfg.MaxBytes,
 		etag: held.tagFor(e.url),
 	}
+	if f.cfg.Cache != nil && held != nil && f.cfg.Cache.lacks(f, held.sum) {
+		q.etag = "" // It has to come once more.
+	}
 	if q.etag != "" {
 		q.wait = e.seconds(now, f.timing.draw())
 	}

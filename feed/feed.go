@@ -6,7 +6,8 @@
 // endpoint.go stands whom to ask and for how long they may hold their answer, in
 // exchange.go one HTTP exchange, in successor.go which answers replace the table
 // in force, in signature.go who has to have signed them, and in parts.go how a
-// table that comes in parts is made whole.
+// table that comes in parts is made whole. cache.go and cachefile.go keep tables
+// across restarts.
 package feed
 
 import (
@@ -65,6 +66,10 @@ type Config struct {
 	// PublicKeys are those that a table may be signed with. With none, a table
 	// must not be signed.
 	PublicKeys []ed25519.PublicKey
+	// Cache keeps the table in force across restarts; nil keeps none.
+	Cache *Cache
+	// Unchecked says that Client takes anybody for the endpoints.
+	Unchecked bool
 	// Client carries the TLS settings; nil means http.DefaultClient. The feed
 	// works on a copy that never follows a redirect.
 	Client *http.Client
@@ -73,7 +78,8 @@ type Config struct {
 	// the next one begins.
 	Activated func(*Snapshot)
 	// Report takes one line for each change of state; failed says that
-	// something got worse. It is never called twice at once, and may call Stop.
+	// something got worse. It is never called twice at once, and may call Stop
+	// once Start has returned.
 	Report func(line string, failed bool)
 }
 
@@ -113,6 +119,7 @@ type Feed struct {
 	mu      sync.Mutex
 	stopped bool
 	stop    func() bool // of the timer armed last
+	telling sync.Mutex  // held while Report is called
 
 	// What follows belongs to the poll under way.
 
@@ -131,6 +138,8 @@ type timing struct {
 	now   func() time.Time
 	after func(d time.Duration, f func()) (stop func() bool)
 	draw  func() float64 // from 0 to 1
+	// background runs f on a goroutine of its own.
+	background func(f func())
 }
 
 func realTiming() timing {
@@ -150,14 +159,16 @@ func realTiming() timing {
 			}
 			return stop
 		},
-		draw: rand.Float64,
+		draw:       rand.Float64,
+		background: func(f func()) { go f() },
 	}
 }
 
 // Start returns a feed that polls until it is stopped. It does not wait: the
 // first poll runs in the background, at once. Until that brings a table, last is
 // in force; it comes from an older feed with an endpoint in common, or is nil. A
-// last that none of cfg.PublicKeys has signed is left out.
+// last that none of cfg.PublicKeys has signed is left out. A newer table in the
+// cache is read before Start returns, and is in force in its place.
 func Start(cfg Config, last *Snapshot) *Feed {
 	return start(cfg, last, realTiming())
 }
@@ -174,7 +185,11 @@ func start(cfg Config, last *Snapshot, with timing) *Feed {
 		f.endpoints = append(f.endpoints, &endpoint{url: u, shown: withoutUser(u), wait: cfg.Wait})
 	}
 	f.ctx, f.cancel = context.WithCancel(context.Background())
-	if last = inherited(last, cfg.PublicKeys); last != nil {
+	last = inherited(last, cfg.PublicKeys)
+	if cfg.Cache != nil {
+		last = cfg.Cache.restore(f, last)
+	}
+	if last != nil {
 		f.current.Store(last)
 	}
 	f.arm(0)
@@ -203,6 +218,9 @@ func (f *Feed) Stop() {
 	stop()
 	f.cancel()
 	f.client.CloseIdleConnections()
+	if f.cfg.Cache != nil {
+		f.cfg.Cache.release(f)
+	}
 }
 
 // arm schedules the next poll.
@@ -229,7 +247,9 @@ func (f *Feed) turn() {
 // outcome is what a poll comes to: what is to be in force and how long to leave
 // it at that, or what went wrong.
 type outcome struct {
-	next  *Snapshot
+	next *Snapshot
+	// body is what next came in, unless it was only confirmed.
+	body  []byte
 	pause time.Duration
 	// note is what else there is to tell; it is no failure.
 	note string
@@ -270,6 +290,7 @@ func (f *Feed) poll() (o outcome) {
 	if err != nil {
 		return outcome{err: err}
 	}
+	o.body = a.body
 	now := f.timing.now()
 	fresh := held == nil || held.Table != o.next.Table
 	o.pause = f.cfg.Interval
@@ -324,6 +345,9 @@ func (f *Feed) settle(o outcome) {
 	if fresh && f.cfg.Activated != nil {
 		f.cfg.Activated(o.next)
 	}
+	if f.cfg.Cache != nil {
+		f.cfg.Cache.keep(f, o.next, o.body)
+	}
 	news := fmt.Sprintf("the table of revision %d is in force", o.next.Table.Revision)
 	if again {
 		f.report(e, "answers again; "+news, false)
@@ -335,9 +359,20 @@ func (f *Feed) settle(o outcome) {
 }
 
 func (f *Feed) report(e *endpoint, what string, failed bool) {
-	if f.cfg.Report != nil {
-		f.cfg.Report("sync endpoint "+e.shown+": "+what, failed)
+	f.tell("sync endpoint "+e.shown+": "+what, failed)
+}
+
+// tell reports a line, unless the feed was stopped.
+func (f *Feed) tell(line string, failed bool) {
+	f.mu.Lock()
+	stopped := f.stopped
+	f.mu.Unlock()
+	if stopped || f.cfg.Report == nil {
+		return
 	}
+	f.telling.Lock()
+	defer f.telling.Unlock()
+	f.cfg.Report(line, failed)
 }
 
 // delay draws how long to wait for the next poll.

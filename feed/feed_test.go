@@ -69,6 +69,7 @@ func (ft *fakeTime) timing() timing {
 			defer ft.mu.Unlock()
 			return ft.luck
 		},
+		background: func(run func()) { run() },
 	}
 }
 
@@ -550,10 +551,14 @@ func TestBadAnswers(t *testing.T) {
 	for _, row := range badAnswers(t) {
 		row := row
 		t.Run(row.name, func(t *testing.T) {
-			g := newRig(t, serve(`"good"`, tableBody(42, "")), nil, row.change)
+			g := newRig(t, serve(`"good"`, tableBody(42, "")), nil, nil)
 			g.time.poll(t)
 			g.said()
 			before := Current(g.feed)
+			patient := g.feed.cfg
+			if row.change != nil {
+				row.change(&g.feed.cfg)
+			}
 
 			g.answer(row.handle)
 			g.time.poll(t)
@@ -573,6 +578,7 @@ func TestBadAnswers(t *testing.T) {
 				t.Errorf("got If-None-Match %s, want the good table's tag", got)
 			}
 
+			g.feed.cfg = patient
 			g.answer(serve(`"better"`, tableBody(43, "")))
 			g.time.poll(t)
 			g.wantRevision(43)

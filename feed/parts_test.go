@@ -266,7 +266,7 @@ func TestPartsThatAreNeverThere(t *testing.T) {
 func TestBadParts(t *testing.T) {
 	body := func(text string) http.HandlerFunc { return serve("", text) }
 	tooLarge := func(c *Config) { c.MaxBytes = 1 << 20 }
-	hurried := func(c *Config) { c.Timeout = 50 * time.Millisecond }
+	hurried := func(c *Config) { c.Timeout = 200 * time.Millisecond }
 	for _, row := range []struct {
 		name   string
 		handle http.HandlerFunc
@@ -303,7 +303,7 @@ func TestBadParts(t *testing.T) {
 		{"larger than any part", func(w http.ResponseWriter, _ *http.Request) {
 			_, _ = w.Write(make([]byte, table.MaxPartBytes+1))
 		}, nil, "table is larger than allowed: over 16777216 bytes"},
-		{"never", func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() }, hurried, "no complete answer within 50ms"},
+		{"never", func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() }, hurried, "no complete answer within 200ms"},
 		{"byte by byte", func(w http.ResponseWriter, _ *http.Request) {
 			for {
 				if _, err := w.Write([]byte(" ")); err != nil {
@@ -311,14 +311,18 @@ func TestBadParts(t *testing.T) {
 				}
 				w.(http.Flusher).Flush()
 			}
-		}, hurried, "no complete answer within 50ms"},
+		}, hurried, "no complete answer within 200ms"},
 	} {
 		row := row
 		t.Run(row.name, func(t *testing.T) {
-			g, s, _ := onShelf(t, rowsOf(42, 20), 8, row.change)
+			g, s, _ := onShelf(t, rowsOf(42, 20), 8, nil)
 			g.time.poll(t)
 			g.said()
 			before := Current(g.feed)
+			patient := g.feed.cfg
+			if row.change != nil {
+				row.change(&g.feed.cfg)
+			}
 			paths := s.publish(t, rowsOf(43, 40), 8)
 			s.spoil(paths[5], row.handle)
 			g.asked()
@@ -335,6 +339,7 @@ func TestBadParts(t *testing.T) {
 			if got := g.partsAsked(); len(got) < 2 || got[0] != paths[5] || got[1] != paths[6] {
 				t.Errorf("then %q were fetched, want what was still missing", got)
 			}
+			g.feed.cfg = patient
 			s.spoil(paths[6], nil)
 			g.asked()
 			g.time.poll(t)

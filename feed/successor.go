@@ -61,10 +61,15 @@ func (s *Snapshot) tagFor(endpoint string) string {
 	if s == nil || s.etag == "" {
 		return ""
 	}
-	if s.From == endpoint || len(s.sum) == sha256.Size && strings.Contains(s.etag, hex.EncodeToString([]byte(s.sum[:16]))) {
+	if s.From == endpoint || tagsHash(s.etag, s.sum) {
 		return s.etag
 	}
 	return ""
+}
+
+// tagsHash says whether a tag has the SHA-256 sum, or the first half of it, in it.
+func tagsHash(etag, sum string) bool {
+	return len(sum) == sha256.Size && strings.Contains(etag, hex.EncodeToString([]byte(sum[:sha256.Size/2])))
 }
 
 // inherited returns what a feed with these keys may take over from an older one.

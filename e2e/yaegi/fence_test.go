@@ -22,7 +22,7 @@ import (
 // runs wrong or that could end Traefik.
 
 // starters run their last argument on a goroutine of its own.
-var starters = map[string]bool{"AfterFunc": true, "after": true}
+var starters = map[string]bool{"AfterFunc": true, "after": true, "background": true}
 
 // passing are the functions, by package and name, that give a parameter of
 // theirs to a starter. They stand behind fields called after, whose callers are
