@@ -287,9 +287,26 @@ func TestEndpointGoesDownWhileItHolds(t *testing.T) {
 	g.wantSilence()
 	g.answer(g.held(20*time.Second, serve(`"a"`, tableBody(42, ""))))
 	g.asked()
+	// What counts first is that it is back.
 	g.wantDelay(0, "after the outage")
-	wantPreferences(t, "after the outage", g.site, "wait=27")
 	g.wantLine("+", "answers again")
+	g.wantDelay(0, "after that")
+	wantPreferences(t, "after the outage", g.site, "- wait=27")
+}
+
+// A table from elsewhere is confirmed before anybody waits for the next one: its
+// age counts.
+func TestInheritedTableIsConfirmedFirst(t *testing.T) {
+	first := newRig(t, serve(`"a"`, tableBody(42, "")), nil, nil)
+	first.time.poll(t)
+	first.asked()
+	second := newRig(t, nil, Current(first.feed), func(c *Config) {
+		waiting(c)
+		c.Endpoints = []string{first.server.URL}
+	})
+	second.wantDelay(0, "after the first poll")
+	second.time.poll(t)
+	wantPreferences(t, "with an inherited table", first.site, "- wait=27")
 }
 
 // A failure that is the endpoint's own is not asked about twice.

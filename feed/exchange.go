@@ -66,7 +66,7 @@ func (f *Feed) question(e *endpoint, held *Snapshot, now time.Time) question {
 	if f.cfg.Cache != nil && held != nil && f.cfg.Cache.lacks(f, held.sum) {
 		q.etag = "" // It has to come once more.
 	}
-	if q.etag != "" {
+	if q.etag != "" && f.working {
 		q.wait = e.seconds(now, f.timing.draw())
 	}
 	return q

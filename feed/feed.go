@@ -126,6 +126,9 @@ type Feed struct {
 	endpoints []*endpoint
 	at        int // which of them is asked
 	failures  int // in a row, of any of them
+	// working says that the last poll succeeded. Otherwise the next one does not
+	// wait: what counts most then is whether there is an answer.
+	working bool
 	// pause is the time until the next poll after a success, before jitter.
 	pause time.Duration
 	// fetched are the parts of a table of which others are still missing, by
@@ -326,6 +329,7 @@ func (f *Feed) settle(o outcome) {
 
 	if o.err != nil {
 		f.failures++
+		f.working = false
 		f.at = (f.at + 1) % len(f.endpoints)
 		reason := f.readable(o.err)
 		told := varying.ReplaceAllString(reason, "")
@@ -337,7 +341,7 @@ func (f *Feed) settle(o outcome) {
 	}
 
 	again, instead := e.told != "", f.failures > 0
-	f.failures, f.pause, e.told = 0, o.pause, ""
+	f.failures, f.pause, f.working, e.told = 0, o.pause, true, ""
 	if o.note != "" {
 		f.report(e, o.note, false)
 	}
