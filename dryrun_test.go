@@ -61,6 +61,30 @@ func TestDryRunAdmitsEverything(t *testing.T) {
 	}
 }
 
+// A header that is not wanted is left out, and not sent without a name, which no
+// upstream would get.
+func TestDryRunWithoutAnIdentityHeader(t *testing.T) {
+	usual := []string{"X-App-Id", "X-Subscription", "X-Api-Plan", "X-Api-Key-Title"}
+	for i := range usual {
+		names := append([]string{}, usual...)
+		names[i] = ""
+		withSources(t, holding(dryTable(), 0))
+		config := testConfig(weatherAPI)
+		config.DryRun = true
+		config.IdentityHeaders = IdentityHeaders{names[0], names[1], names[2], names[3]}
+		r := newRig(t, config)
+		r.do("GET", "/weather", "Authorization: Bearer ann")
+		for j, name := range usual {
+			if _, told := r.upstream.Header[name]; told == (i == j) {
+				t.Errorf("without %s: %s is told: %t", usual[i], name, told)
+			}
+		}
+		if values, told := r.upstream.Header[""]; told {
+			t.Errorf("without %s: %q is told without a name", usual[i], values)
+		}
+	}
+}
+
 func TestDryRunWithoutTable(t *testing.T) {
 	for _, test := range []struct {
 		name string

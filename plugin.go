@@ -82,7 +82,7 @@ func handler(next http.Handler, g *gateway) http.Handler {
 	held, mu := g.held, &g.held.mu
 	keyHeader, hide, elsewhere := g.header, g.hideCredentials, g.keySource.cookie != ""
 	appID, subscription, plan, keyTitle := g.identity.appID, g.identity.subscription, g.identity.plan, g.identity.keyTitle
-	allNamed := len(g.identity.list()) == 4
+	allNamed := appID != "" && subscription != "" && plan != "" && keyTitle != ""
 
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		// Nearly all requests have the key in the header, and have come before.
