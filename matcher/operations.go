@@ -84,6 +84,12 @@ func newUsual(alternatives []alternative) *regexp.Regexp {
 	return usual
 }
 
+// maxUsualPath is the length of the longest path that is matched by an expression
+// of usual alternatives. That costs a hundred times what comparing costs, for each
+// byte and for each alternative that still may match, and anybody with a key can
+// send a megabyte.
+const maxUsualPath = 256
+
 // unusualPath finds what keeps a path from being compared as it is: all that
 // plain refuses, and all that is not visible ASCII.
 var unusualPath = regexp.MustCompile(`/[./]|[^!-~]|[\\;%?#]`)
@@ -174,6 +180,10 @@ func matchesPath(a *alternative, path string) bool {
 // often its path was encoded.
 var dotSegment = regexp.MustCompile(`(?i)(^|[/\\]|%(25)*(2f|5c))(\.|%(25)*2e){1,2}([\x00-\x20]|%(25)*[01][0-9a-f]|%(25)*20)*([/\\;?#\x00]|%(25)*(2f|5c|3b|3f|23|00)|$)`)
 
+// maxOddPath is the length of the longest path whose readings are worked out, in
+// both of its forms. It bounds what that costs, which is much for each byte.
+const maxOddPath = 8 << 10
+
 // parameters are what some servers allow behind a semicolon in each segment.
 var parameters = regexp.MustCompile(`;[^/]*`)
 
@@ -183,8 +193,11 @@ var parameters = regexp.MustCompile(`;[^/]*`)
 // Dot segments take away what stands before them, so the order in which a server
 // resolves, decodes and cuts decides where it ends up, and there are too many
 // orders to try. With dot segments and anything else that is odd there are no
-// readings: no honest client sends that.
+// readings, nor are there of kilobytes: no honest client sends that.
 func readings(decoded, raw string) []string {
+	if len(decoded)+len(raw) > maxOddPath {
+		return nil
+	}
 	if !utf8.ValidString(decoded) {
 		// Some servers read dots and slashes into overlong sequences.
 		return nil

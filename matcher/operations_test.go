@@ -180,6 +180,28 @@ func TestHarmlessPathsPass(t *testing.T) {
 	}
 }
 
+// What it costs to read an odd path in many ways is bounded.
+func TestLongOddPathsAreNotRead(t *testing.T) {
+	root := map[string][]table.Matcher{"root": {{PathPrefix: "/"}}}
+	for _, begin := range []struct{ path, raw string }{
+		{"/weather//", ""}, {"/weather/./", ""}, {"/weather/x;v/", ""}, {"/weather/%/", ""}, {"/weather/a/b", "/weather/a%2Fb"},
+	} {
+		for over, want := range map[int]string{0: "", 1: OperationForbidden, 1 << 20: OperationForbidden} {
+			path, raw := begin.path, begin.raw
+			path += strings.Repeat("a", maxOddPath-len(path)-len(raw)+over)
+			if got := refusal(filtered(weather, "weather"), "k", "GET", path, raw); got != want {
+				t.Errorf("%v in %d bytes: got %q, want %q", begin, len(path)+len(raw), got, want)
+			}
+			if got := refusal(filtered(root, "root"), "k", "GET", path, raw); got != "" {
+				t.Errorf("%v in %d bytes: got %q where any path is allowed", begin, len(path)+len(raw), got)
+			}
+		}
+	}
+	if got := refusal(filtered(weather, "weather"), "k", "GET", "/weather/"+strings.Repeat("a", 1<<20), ""); got != "" {
+		t.Errorf("a long path that is not odd: got %q", got)
+	}
+}
+
 // servers are ways in which an upstream, or two in a row, find out which
 // resource an encoded path means. They share nothing with the code.
 var servers = map[string]func(encoded string) string{
@@ -317,6 +339,17 @@ func TestUsualExpressionAgrees(t *testing.T) {
 	for _, path := range paths {
 		if !plain(path) && !unusualPath.MatchString(path) {
 			t.Errorf("%q passes for usual", path)
+		}
+	}
+}
+
+// A long path costs what comparing it costs.
+func TestUsualExpressionIsOfShortPaths(t *testing.T) {
+	// It matches what the only filter does not allow, and so shows where it is asked.
+	c := &Caller{usual: regexp.MustCompile("^GET /"), filters: []*operations{{}}}
+	for length, want := range map[int]bool{1: true, maxUsualPath: true, maxUsualPath + 1: false, 1 << 20: false} {
+		if got := Allows(c, "GET", "/"+strings.Repeat("a", length-1), ""); got != want {
+			t.Errorf("a path of %d bytes: the expression is asked: %t, want %t", length, got, want)
 		}
 	}
 }
