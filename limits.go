@@ -84,14 +84,9 @@ func admit(w http.ResponseWriter, r *http.Request, g *gateway, c *caller) bool {
 	return false
 }
 
-// readmit is admit with the caller resolved anew.
+// readmit is admit with the caller's counters fetched anew.
 func readmit(w http.ResponseWriter, r *http.Request, g *gateway, c *caller) bool {
-	again := renew(g.held, c)
-	if again == nil {
-		refuse(w, r, g, matcher.KeyInvalid)
-		return false
-	}
-	return admit(w, r, g, again)
+	return admit(w, r, g, renew(g.held, g.source, c))
 }
 
 // tellLeft sets the headers that tell a client what is left: the two that

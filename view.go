@@ -178,9 +178,10 @@ func keep(held *heldView, v *view, c *caller, header [sha256.Size]byte) {
 	c.header = header
 }
 
-// renew resolves a caller anew, by the view in force. It returns nil if its key is
-// no longer valid.
-func renew(held *heldView, c *caller) *caller {
+// renew returns a caller with counters fetched anew, and has it resolved anew when
+// it comes again. Nothing else of it changes: what a request is charged to has to
+// be what its upstream is told, even if another table came into force meanwhile.
+func renew(held *heldView, src *source, c *caller) *caller {
 	held.mu.Lock()
 	v := held.view
 	if held.recalled[c.header] == c {
@@ -192,5 +193,5 @@ func renew(held *heldView, c *caller) *caller {
 		delete(v.resolved, c.digest)
 	}
 	v.mu.Unlock()
-	return resolve(v, c.digest)
+	return newCaller(c.who, src, c.digest)
 }

@@ -61,15 +61,15 @@ func TestCallersAreRenewed(t *testing.T) {
 	if held.recalled[name] != ann {
 		t.Fatal("ann is not recalled by her header")
 	}
-	again := renew(held, ann)
-	if again == nil || again == ann || v.resolved[ann.digest] != again {
-		t.Error("ann was not resolved anew")
+	again := renew(held, v.source, ann)
+	if again == ann || again.allowance == ann.allowance {
+		t.Error("ann's counters were not fetched anew")
 	}
-	if len(held.recalled) != 0 {
-		t.Error("the first ann is still recalled")
+	if len(held.recalled) != 0 || len(v.resolved) != 0 {
+		t.Error("the first ann is still recalled, or kept")
 	}
 	keep(held, v, again, name)
-	if renew(held, ann); held.recalled[name] != again {
+	if renew(held, v.source, ann); held.recalled[name] != again {
 		t.Error("renewing the first ann again takes the second one away")
 	}
 }
@@ -88,6 +88,23 @@ func TestCallersAreOfTheTableInForce(t *testing.T) {
 	keep(held, old, ann, name)
 	if len(held.recalled) != 0 {
 		t.Error("a request under the old table has ann recalled under the next")
+	}
+}
+
+// A request that is decided anew is charged to whom its upstream is told of, be
+// it another's key by now.
+func TestCallersAreRenewedUnderTheirTable(t *testing.T) {
+	old, next, held := testView(), testView(), &heldView{}
+	enforce(held, old)
+	ann := resolve(old, hashing.Digest("ann"))
+	keep(held, old, ann, sha256.Sum256([]byte("Bearer ann")))
+	next.table.Keys[ann.digest] = next.table.Keys[hashing.Digest("bob")]
+	enforce(held, next)
+	if again := renew(held, old.source, ann); again.appID[0] != "ann" {
+		t.Errorf("ann's request is continued as %s's", again.appID)
+	}
+	if now := resolve(next, ann.digest); now.appID[0] != "bob" {
+		t.Errorf("the next request is %s's, want bob's", now.appID)
 	}
 }
 
