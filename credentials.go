@@ -187,7 +187,11 @@ func keyInCookies(lines []string, s *keySource) (string, place) {
 	if len(found) > 1 {
 		return several, nowhere
 	}
-	return strings.Trim(strings.TrimSpace(found[0][1]), `"`), somewhere
+	key := strings.Trim(strings.TrimSpace(found[0][1]), `"`)
+	if key == "" {
+		return "", nowhere
+	}
+	return key, somewhere
 }
 
 // hideKey takes the key out of all places where it may be. What else stands

@@ -120,6 +120,8 @@ func TestWhereTheKeyIs(t *testing.T) {
 		{"a cookie in a second header", "cookie", "/", lines("Cookie: a=b", "Cookie: key=ann"), "ann"},
 		{"two cookies", "cookie", "/", lines("Cookie: key=ann; key=bob"), invalid},
 		{"an empty cookie", "cookie", "/", lines("Cookie: key=; a=b"), missing},
+		{"an empty quoted cookie", "cookie", "/", lines(`Cookie: key=""; a=b`), missing},
+		{"a cookie of space", "cookie", "/", lines("Cookie: key= ; a=b"), missing},
 		{"a cookie in another case", "cookie", "/", lines("Cookie: KEY=ann"), missing},
 
 		{"header before query before cookie", "anywhere", "/?key=bob", lines("X-API-Key: ann", "Cookie: key=nobody"), "ann"},
