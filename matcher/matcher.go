@@ -104,7 +104,7 @@ func before(a, b *Grant) bool {
 // Path is the decoded path of the request, rawPath its encoded form where that
 // is not the usual one (url.URL.RawPath).
 func Allows(c *Caller, method, path, rawPath string) bool {
-	if c.usual != nil && rawPath == "" && len(path) <= maxUsualPath && !unusualPath.MatchString(path) && c.usual.MatchString(method+" "+path) {
+	if c.usual != nil && rawPath == "" && len(path) <= maxUsualPath && !unusualPath.MatchString(path) && c.usual.MatchString(path+" "+method) {
 		return true
 	}
 	return allAllow(c, method, path, rawPath)

@@ -13,10 +13,11 @@ import (
 // operations are the alternatives that a filter allows.
 type operations struct {
 	alternatives []alternative
-	// usual matches a method, a space and a path if an alternative without an
-	// expression of its own does. It is one call into compiled code where
-	// asking one alternative after the other is many. It may be nil, and what it
-	// does not match may be allowed all the same.
+	// usual matches a path without spaces, a space and a method if an alternative
+	// without an expression of its own does. The method comes last because over
+	// HTTP/2 it may be anything. It is one call into compiled code where asking
+	// one alternative after the other is many. It may be nil, and what it does
+	// not match may be allowed all the same.
 	usual *regexp.Regexp
 }
 
@@ -54,7 +55,7 @@ func newUsual(alternatives []alternative) *regexp.Regexp {
 	var expressions []string
 	for i := range alternatives {
 		a := &alternatives[i]
-		if a.regex != nil {
+		if a.regex != nil || strings.Contains(a.path+a.prefix, " ") {
 			continue
 		}
 		method := "[^ ]+"
@@ -63,15 +64,15 @@ func newUsual(alternatives []alternative) *regexp.Regexp {
 			for name := range a.methods {
 				names = append(names, regexp.QuoteMeta(name))
 			}
-			method = "(?i:" + strings.Join(names, "|") + ")"
+			method = "(?:" + strings.Join(names, "|") + ")"
 		}
 		switch {
 		case a.anyPath:
-			expressions = append(expressions, method+" .*")
+			expressions = append(expressions, "[^ ]* "+method)
 		case a.path != "":
-			expressions = append(expressions, method+" "+regexp.QuoteMeta(a.path))
+			expressions = append(expressions, regexp.QuoteMeta(a.path)+" "+method)
 		default:
-			expressions = append(expressions, method+" "+regexp.QuoteMeta(a.prefix)+"(?:/.*)?")
+			expressions = append(expressions, regexp.QuoteMeta(a.prefix)+"(?:/[^ ]*)? "+method)
 		}
 	}
 	if len(expressions) == 0 || len(expressions) > maxUsual {
