@@ -24,6 +24,7 @@ func dryRun(next, decide http.Handler, g *gateway) http.Handler {
 		if r.Header["Connection"] != nil {
 			keepIdentity(r.Header, g.identity)
 		}
+		g.source.spells.end(time.Since(started), g.source.report)
 		next.ServeHTTP(w, r)
 	})
 }
@@ -70,22 +71,29 @@ type spell struct {
 	times int64
 }
 
-// happens notes that something happens at the time now, and reports what changes
-// by that.
+// end reports what has not happened for a while at the time now.
+func (s *spells) end(now time.Duration, report func(line string, failed bool)) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if now < s.looks {
+		return
+	}
+	s.looks = now + calm/6
+	for what, over := range s.open {
+		if now-over.last >= calm {
+			delete(s.open, what)
+			report("dry run: no longer "+what+" ("+decimal(over.times)+" in all)", false)
+		}
+	}
+}
+
+// happens notes that something happens at the time now, and reports it if that is
+// the beginning of a spell.
 func (s *spells) happens(what string, now time.Duration, report func(line string, failed bool)) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.open == nil {
 		s.open = map[string]*spell{}
-	}
-	if now >= s.looks {
-		s.looks = now + calm/6
-		for past, over := range s.open {
-			if now-over.last >= calm {
-				delete(s.open, past)
-				report("dry run: no longer "+past+" ("+decimal(over.times)+" in all)", false)
-			}
-		}
 	}
 	current := s.open[what]
 	if current == nil {

@@ -130,11 +130,17 @@ func TestSpells(t *testing.T) {
 		{30 * time.Second, "b", lines("! dry run: b")},
 		{59 * time.Second, "a", nil},
 		{100 * time.Second, "a", lines("+ dry run: no longer b (1 in all)")},
-		{161 * time.Second, "b", lines("+ dry run: no longer a (4 in all)", "! dry run: b")},
+		{105 * time.Second, "", nil},
+		{161 * time.Second, "", lines("+ dry run: no longer a (4 in all)")},
 		{162 * time.Second, "a", lines("! dry run: a")},
+		{163 * time.Second, "b", lines("! dry run: b")},
 	} {
 		told = nil
-		if s.happens(step.what, step.at, report); !reflect.DeepEqual(told, step.want) {
+		s.end(step.at, report)
+		if step.what != "" {
+			s.happens(step.what, step.at, report)
+		}
+		if !reflect.DeepEqual(told, step.want) {
 			t.Errorf("%s at %s: got lines %q, want %q", step.what, step.at, told, step.want)
 		}
 	}
