@@ -332,12 +332,13 @@ func shortened(section, line string) string {
 // the name as encoding/json writes it, and a colon. Most parts have nothing in
 // them that could be written in another way.
 func checkNames(p *Part, text string) error {
-	const escaped = `\<>&`
-	odd := strings.ContainsAny(text, "\t\r") || strings.Contains(text, `" :`) || !utf8.ValidString(text) ||
+	const escaped, spaces = `\<>&`, "\t\r"
+	odd := strings.Contains(text, `" :`) || !utf8.ValidString(text) ||
 		strings.Contains(text, "\u2028") || strings.Contains(text, "\u2029")
-	if !odd && !strings.ContainsAny(text, escaped) {
+	if !odd && !strings.ContainsAny(text, escaped+spaces) {
 		return nil
 	}
+	odd = odd || strings.ContainsAny(text, spaces)
 	for _, section := range []struct {
 		name  string
 		lines []string
