@@ -76,7 +76,7 @@ func PartOfKey(digest string, parts int) int {
 	if err != nil {
 		return 0
 	}
-	return scaled(int(bits), parts)
+	return int(bits * uint64(parts) / MaxParts)
 }
 
 // PartOfName returns which of so many parts holds the application or
@@ -126,11 +126,20 @@ func FindSubscription(t *Table, name string) (Subscription, bool) {
 	return row, ok
 }
 
-// loadedHolders is Holders for a table in parts.
+// loadedHolders is Holders for a table in parts. Anybody can send unknown keys, so
+// what these do not need is in functions of its own.
 func loadedHolders(t *Table, digest string) []Holder {
-	part := t.Loaded[PartOfKey(digest, len(t.Loaded))]
+	lines, start := t.Loaded[PartOfKey(digest, len(t.Loaded))].keys, `"`+digest+`":`
+	i := sort.SearchStrings(lines, start)
+	if i == len(lines) || !strings.HasPrefix(lines[i], start) {
+		return nil
+	}
+	return decodeHolders(lines, start, digest)
+}
+
+func decodeHolders(lines []string, start, digest string) []Holder {
 	var rows map[string][]Holder
-	decodeRow(part.keys, `"`+digest+`":`, &rows)
+	decodeRow(lines, start, &rows)
 	return rows[digest]
 }
 
