@@ -261,6 +261,10 @@ func FuzzDecode(f *testing.F) {
 			}
 			return
 		}
+		inParts := len(first.Parts) > 0
+		if rows := first.Keys != nil || first.Applications != nil || first.Subscriptions != nil; rows == inParts || LoadedParts(first) != nil {
+			t.Fatalf("got rows %t beside %d parts, %d of them loaded", rows, len(first.Parts), len(LoadedParts(first)))
+		}
 		once, err := json.Marshal(first)
 		if err != nil {
 			t.Fatalf("encoding what was decoded: %v", err)
