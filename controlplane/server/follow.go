@@ -11,6 +11,7 @@ import (
 	"github.com/tollgate-apim/tollgate/controlplane/compile"
 	"github.com/tollgate-apim/tollgate/controlplane/finding"
 	"github.com/tollgate-apim/tollgate/controlplane/manifest"
+	"github.com/tollgate-apim/tollgate/controlplane/revision"
 )
 
 const (
@@ -21,6 +22,9 @@ const (
 	// attempts is how often manifests that change while they are read are read
 	// again before they are taken as they are.
 	attempts = 3
+	// patient is the same for manifests that have lost their revision, as when a
+	// commit is being checked out.
+	patient = 10
 	// recheck is how often manifests are looked at without being told to: file
 	// systems lose events, and network file systems send none.
 	recheck = 30 * time.Second
@@ -45,10 +49,14 @@ type Follower struct {
 	Watch func(folders []string) error
 	// Changes delivers a value after something there changed.
 	Changes <-chan struct{}
-	Server  *Server
-	Log     *slog.Logger
+	// Revisions tells which revision manifests have by themselves; nil means none.
+	Revisions revision.Source
+	Server    *Server
+	Log       *slog.Logger
 
-	files    []manifest.File          // as last read
+	tree     manifest.Tree            // as last read
+	number   revision.Number          // of what was last read
+	noNumber error                    // why that has none
 	cache    *manifest.Cache          // of what they hold
 	compiled *compile.Incremental     // of what is in force
 	lost     bool                     // they could not be listed the last time
@@ -59,13 +67,16 @@ type Follower struct {
 	failure  string                   // the last error that was logged
 	whole    bool                     // the table in force is not the one compiled last
 	revision int64                    // in force; 0 before the first
-	issuedAt time.Time                // of that
+	by       revision.Number          // what that was made of
 }
 
 // Run reads the manifests and then follows them until ctx ends. It fails if they
 // cannot be listed at the start; afterwards it goes on, whatever happens.
 func (f *Follower) Run(ctx context.Context) error {
 	f.cache, f.compiled = manifest.NewCache(), compile.NewIncremental()
+	if f.Revisions == nil {
+		f.Revisions = revision.Clock{}
+	}
 	if err := f.reload(ctx); err != nil {
 		return err
 	}
@@ -84,14 +95,25 @@ func (f *Follower) Run(ctx context.Context) error {
 			f.settle(ctx)
 		case <-timer.C:
 			// What was lost is read and watched again even if it is as before.
-			if tree, err := manifest.List(f.Paths); !f.lost && err == nil && reflect.DeepEqual(tree.Files, f.files) {
+			if !f.lost && f.isAsRead(ctx) {
 				continue
 			}
 		}
 		if err := f.reload(ctx); err != nil {
-			f.keepOut([]finding.Finding{{Rule: finding.File, Severity: finding.Error, Problem: err.Error()}}, err)
+			f.keepOutAll(err)
 		}
 	}
+}
+
+// isAsRead reports whether manifests and their revision are as they were read
+// last, as far as can be told without reading them again.
+func (f *Follower) isAsRead(ctx context.Context) bool {
+	tree, err := manifest.List(f.Paths)
+	if err != nil || !reflect.DeepEqual(tree, f.tree) {
+		return false
+	}
+	number, err := f.Revisions.Of(ctx, tree)
+	return (err == nil) == (f.noNumber == nil) && number == f.number
 }
 
 // keepOut leaves the table in force as it is, and tells why.
@@ -99,6 +121,11 @@ func (f *Follower) keepOut(findings []finding.Finding, why error) {
 	f.keptOut = true
 	f.Server.KeepOut(findings)
 	f.logFailure("change kept out: the last good table stays in force", why)
+}
+
+// keepOutAll is keepOut where nobody knows what the manifests are.
+func (f *Follower) keepOutAll(why error) {
+	f.keepOut([]finding.Finding{{Rule: finding.File, Severity: finding.Error, Problem: why.Error()}}, why)
 }
 
 // settle waits until the change that was just told is complete.
@@ -128,6 +155,13 @@ func (f *Follower) reload(ctx context.Context) error {
 	if err != nil || ctx.Err() != nil {
 		return err
 	}
+	if f.noNumber != nil {
+		if f.revision == 0 {
+			return f.noNumber
+		}
+		f.keepOutAll(f.noNumber)
+		return nil
+	}
 	f.logEmpty()
 	broken := f.cache.Broken()
 	if f.accepted != nil && breaks(broken, f.accepted) {
@@ -154,36 +188,60 @@ func (f *Follower) reload(ctx context.Context) error {
 		level, message = slog.LevelDebug, "manifests read again: nothing changed"
 	}
 	t := f.compiled.Table()
-	f.Log.Log(ctx, level, message, "revision", t.Revision, "apis", len(t.APIs), "plans", len(t.Plans),
+	f.Log.Log(ctx, level, message, "revision", t.Revision, "by", f.by.By, "apis", len(t.APIs), "plans", len(t.Plans),
 		"subscriptions", len(t.Subscriptions), "applications", len(t.Applications),
 		"keys", len(t.Keys), "errors", errors, "warnings", warnings)
 	return nil
 }
 
-// publish puts the table in force under its revision. It is not fresh if it says
-// the same as the one in force: then neither revision nor time of issue change.
-//
-// A new revision is the time in milliseconds since 1970, or one more than the
-// last where the clock has not moved on. So revisions go on growing when the
-// control plane restarts, without any memory, unless the clock was set back for
-// longer than it was down.
+// publish puts the table in force under its revision. It is not fresh if that is
+// the one in force: then it says the same.
 func (f *Follower) publish(change *compile.Change, findings []finding.Finding) (fresh bool, err error) {
 	t := f.compiled.Table()
 	if f.whole {
 		change = nil
 	}
-	fresh = change == nil || !change.Empty()
-	t.Revision, t.IssuedAt = f.revision, f.issuedAt
-	if fresh {
-		now := time.Now().UTC()
-		t.Revision, t.IssuedAt = max(now.UnixMilli(), f.revision+1), now
-	}
+	changed := change == nil || !change.Empty()
+	t.Revision = f.next(changed)
+	t.IssuedAt = issued(t.Revision)
 	f.whole = true
 	if err := f.Server.Publish(t, change, findings); err != nil {
 		return false, err
 	}
-	f.whole, f.revision, f.issuedAt = false, t.Revision, t.IssuedAt
+	if f.number.Why != f.by.Why {
+		f.Log.Info("revisions come from the clock", "because", f.number.Why)
+	}
+	fresh = t.Revision != f.revision
+	f.whole, f.revision, f.by = false, t.Revision, f.number
 	return fresh, nil
+}
+
+// next returns the revision of a table that has changed or not: the one that the
+// manifests have by themselves, or else the time in milliseconds since 1970. It
+// only grows. So it is one more than the last where what was changed has no
+// higher one by itself, or the clock was set back.
+func (f *Follower) next(changed bool) int64 {
+	own := f.number.Value
+	if own == 0 && changed {
+		own = time.Now().UnixMilli()
+	}
+	switch {
+	case own > f.revision:
+		return own
+	case !changed:
+		return f.revision
+	case f.number.Value > 0:
+		f.Log.Warn("the revision was counted up, because that of the manifests has not grown with their change: until it does, others that read them may give them another",
+			"by", f.number.By, "theirs", own, "revision", f.revision+1)
+	}
+	return f.revision + 1
+}
+
+// issued returns the time of issue of a revision. It follows from the revision, so
+// that all who agree on that agree on both.
+func issued(revision int64) time.Time {
+	const year9999 = 253_402_300_799_999 // the last that RFC 3339 can write
+	return time.UnixMilli(min(revision, year9999)).UTC()
 }
 
 // breaks reports whether anything is broken that was not accepted. How much is
@@ -206,21 +264,19 @@ func breaks(broken, accepted map[string][]string) bool {
 	return false
 }
 
-// read reads the manifests, again if they change meanwhile.
+// read reads the manifests and their revision, again if they change meanwhile. It
+// fails if they cannot be listed.
 func (f *Follower) read(ctx context.Context) error {
 	for attempt := 1; ; attempt++ {
 		before, err := manifest.List(f.Paths)
 		if err != nil {
 			return err
 		}
-		if err := f.Watch(before.Folders); err != nil {
-			f.logFailure("changes may be noticed late", err)
-		}
+		folders := f.watch(before, nil)
 		f.cache.Read(ctx, before.Files)
-		f.files = before.Files
-		if attempt == attempts {
-			return nil
-		}
+		f.tree = before
+		f.number, f.noNumber = f.Revisions.Of(ctx, before)
+		f.watch(before, folders)
 		after, err := manifest.List(f.Paths)
 		changed := err != nil || !reflect.DeepEqual(before, after)
 		select {
@@ -230,11 +286,24 @@ func (f *Follower) read(ctx context.Context) error {
 			changed = true
 		default:
 		}
-		if !changed {
+		lost := f.noNumber != nil || f.number.Value == 0 && f.by.Value > 0
+		if attempt >= patient || !lost && (!changed || attempt >= attempts) {
 			return nil
 		}
 		f.settle(ctx)
 	}
+}
+
+// watch watches the folders that matter, unless they are those that are watched
+// already, and returns them.
+func (f *Follower) watch(tree manifest.Tree, watched []string) []string {
+	folders := slices.Concat(tree.Folders, f.Revisions.Folders())
+	if !slices.Equal(folders, watched) {
+		if err := f.Watch(folders); err != nil {
+			f.logFailure("changes may be noticed late", err)
+		}
+	}
+	return folders
 }
 
 // logFindings logs those that were not there the last time.
@@ -273,7 +342,7 @@ func attributes(found finding.Finding) []slog.Attr {
 
 // logEmpty logs once that there are no manifests, until there are again.
 func (f *Follower) logEmpty() {
-	empty := len(f.files) == 0
+	empty := len(f.tree.Files) == 0
 	if empty && !f.empty {
 		f.Log.Warn("there are no manifests under " + strings.Join(f.Paths, ", "))
 	}

@@ -10,11 +10,13 @@ import (
 	"reflect"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"github.com/tollgate-apim/tollgate/controlplane/revision"
 	"github.com/tollgate-apim/tollgate/controlplane/server"
 	"github.com/tollgate-apim/tollgate/controlplane/watch"
 	"github.com/tollgate-apim/tollgate/table"
@@ -33,16 +35,25 @@ type followed struct {
 	changes chan struct{}
 	log     *bytes.Buffer // only read after synctest.Wait
 	ended   chan error
+	stop    func()
 	watched []string
 	onWatch atomic.Pointer[func()] // called whenever manifests are about to be read
 }
 
 func follow(t *testing.T, files map[string]string) *followed {
 	t.Helper()
-	f := &followed{t: t, dir: t.TempDir(), changes: make(chan struct{}, 1), log: &bytes.Buffer{}, ended: make(chan error, 1)}
+	f := &followed{t: t, dir: t.TempDir()}
 	for name, text := range files {
 		f.write(name, text)
 	}
+	f.start(revision.Clock{})
+	return f
+}
+
+// start starts following, until stop or the end of the test.
+func (f *followed) start(revisions revision.Source) {
+	f.t.Helper()
+	f.changes, f.log, f.ended = make(chan struct{}, 1), &bytes.Buffer{}, make(chan error, 1)
 	log := slog.New(slog.NewTextHandler(f.log, &slog.HandlerOptions{ReplaceAttr: func(_ []string, a slog.Attr) slog.Attr {
 		if a.Key == slog.TimeKey {
 			return slog.Attr{}
@@ -51,7 +62,7 @@ func follow(t *testing.T, files map[string]string) *followed {
 	}}))
 	f.server = server.New(server.Options{Log: log})
 	follower := &server.Follower{
-		Paths: []string{f.dir}, Changes: f.changes, Server: f.server, Log: log,
+		Paths: []string{f.dir}, Changes: f.changes, Revisions: revisions, Server: f.server, Log: log,
 		Watch: func(folders []string) error {
 			f.watched = folders
 			if hook := f.onWatch.Load(); hook != nil {
@@ -62,14 +73,14 @@ func follow(t *testing.T, files map[string]string) *followed {
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	go func() { f.ended <- follower.Run(ctx) }()
-	t.Cleanup(func() {
+	f.stop = sync.OnceFunc(func() {
 		cancel()
 		if err := <-f.ended; err != nil {
-			t.Errorf("Run: %v", err)
+			f.t.Errorf("Run: %v", err)
 		}
 	})
+	f.t.Cleanup(f.stop)
 	synctest.Wait()
-	return f
 }
 
 func (f *followed) write(name, text string) {

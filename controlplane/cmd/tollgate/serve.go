@@ -18,6 +18,7 @@ import (
 
 	"github.com/tollgate-apim/tollgate/controlplane/manifest"
 	"github.com/tollgate-apim/tollgate/controlplane/reload"
+	"github.com/tollgate-apim/tollgate/controlplane/revision"
 	"github.com/tollgate-apim/tollgate/controlplane/server"
 	"github.com/tollgate-apim/tollgate/controlplane/signing"
 	"github.com/tollgate-apim/tollgate/controlplane/watch"
@@ -33,6 +34,7 @@ const (
 
 type serveOptions struct {
 	manifests     []string
+	revision      string
 	listen        string
 	tokenFile     string
 	signingKeys   []string
@@ -62,6 +64,8 @@ Tokens, keys and certificates are read again when their files change.`,
 	}
 	f := cmd.Flags()
 	f.StringArrayVar(&o.manifests, "manifests", nil, "folder or file of manifests; may be repeated")
+	f.StringVar(&o.revision, "revision", "auto", `what tells a table's revision: git (the commit of the manifests), mtime (their times
+of modification), file:PATH (a number in a file), clock, or auto: git, or else clock`)
 	f.StringVar(&o.listen, "listen", "127.0.0.1:7070", "address to listen on")
 	f.StringVar(&o.tokenFile, "token-file", "", "file with the token that gateways must present; several, one a line, while it is being replaced")
 	f.StringArrayVar(&o.signingKeys, "signing-key", nil, "file with a private key that tollgate keygen made, to sign tables with; may be repeated")
@@ -77,6 +81,10 @@ Tokens, keys and certificates are read again when their files change.`,
 func serve(ctx context.Context, o serveOptions, stderr io.Writer) error {
 	if err := o.check(); err != nil {
 		return err
+	}
+	revisions, err := revision.Parse(o.revision, o.manifests)
+	if err != nil {
+		return fmt.Errorf("--revision: %w", err)
 	}
 	// More use than that the address is taken, and nobody connects in vain.
 	if _, err := manifest.List(o.manifests); err != nil {
@@ -104,7 +112,9 @@ func serve(ctx context.Context, o serveOptions, stderr io.Writer) error {
 	log.Info("listening", "address", address, "tls", o.tlsCert != "", "token", o.tokenFile != "",
 		"clientCertificates", o.clientCA != "", "signed", len(o.signingKeys) > 0)
 
-	follower := &server.Follower{Paths: o.manifests, Watch: watcher.Watch, Changes: watcher.Changes(), Server: s, Log: log}
+	follower := &server.Follower{
+		Paths: o.manifests, Watch: watcher.Watch, Changes: watcher.Changes(), Revisions: revisions, Server: s, Log: log,
+	}
 	return runUntilDone(ctx, s, []runner{follower.Run, files.Run}, listener, log)
 }
 
@@ -268,6 +278,9 @@ func (o serveOptions) check() error {
 	var problems []error
 	if len(o.manifests) == 0 {
 		problems = append(problems, errors.New("--manifests: missing, must name a folder or a file"))
+	}
+	if _, err := revision.Parse(o.revision, o.manifests); err != nil {
+		problems = append(problems, fmt.Errorf("--revision: %w", err))
 	}
 	if o.logFormat != "text" && o.logFormat != "json" {
 		problems = append(problems, fmt.Errorf("--log-format: %q, must be text or json", o.logFormat))
