@@ -3,6 +3,7 @@ package server
 import (
 	"context"
 	"log/slog"
+	"os"
 	"reflect"
 	"slices"
 	"strings"
@@ -12,12 +13,19 @@ import (
 	"github.com/tollgate-apim/tollgate/controlplane/finding"
 	"github.com/tollgate-apim/tollgate/controlplane/manifest"
 	"github.com/tollgate-apim/tollgate/controlplane/revision"
+	"github.com/tollgate-apim/tollgate/controlplane/watch"
 )
 
 const (
-	// quiet is how long nothing may change before a change counts as complete,
-	// patience how long that is waited for.
-	quiet    = 100 * time.Millisecond
+	// quiet is how long nothing may change before a change counts as complete. Of
+	// one file alone it is less: of one that is written where it stands, and of one
+	// that was put in place as a whole.
+	quiet        = 100 * time.Millisecond
+	quietWritten = 50 * time.Millisecond
+	quietPlaced  = 20 * time.Millisecond
+	// patience is how long a change may go on until it counts as complete, and how
+	// long a file that is empty may stay so before that is what was meant: many
+	// programs empty a file first and write it then.
 	patience = 2 * time.Second
 	// attempts is how often manifests that change while they are read are read
 	// again before they are taken as they are.
@@ -47,8 +55,8 @@ type Follower struct {
 	Paths []string
 	// Watch is called with the folders that matter before they are read.
 	Watch func(folders []string) error
-	// Changes delivers a value after something there changed.
-	Changes <-chan struct{}
+	// Changes delivers what changed there.
+	Changes <-chan watch.Change
 	// Revisions tells which revision manifests have by themselves; nil means none.
 	Revisions revision.Source
 	Server    *Server
@@ -91,8 +99,8 @@ func (f *Follower) Run(ctx context.Context) error {
 		select {
 		case <-ctx.Done():
 			return nil
-		case <-f.Changes:
-			f.settle(ctx)
+		case change := <-f.Changes:
+			f.settle(ctx, change)
 		case <-timer.C:
 			// What was lost is read and watched again even if it is as before.
 			if !f.lost && f.isAsRead(ctx) {
@@ -128,15 +136,16 @@ func (f *Follower) keepOutAll(why error) {
 	f.keepOut([]finding.Finding{{Rule: finding.File, Severity: finding.Error, Problem: why.Error()}}, why)
 }
 
-// settle waits until the change that was just told is complete.
-func (f *Follower) settle(ctx context.Context) {
-	calm, end := time.NewTimer(quiet), time.NewTimer(patience)
+// settle waits until a change is complete.
+func (f *Follower) settle(ctx context.Context, change watch.Change) {
+	calm, end := time.NewTimer(calmAfter(change)), time.NewTimer(patience)
 	defer calm.Stop()
 	defer end.Stop()
 	for {
 		select {
-		case <-f.Changes:
-			calm.Reset(quiet)
+		case next := <-f.Changes:
+			change = change.And(next)
+			calm.Reset(calmAfter(change))
 		case <-calm.C:
 			return
 		case <-end.C:
@@ -145,6 +154,23 @@ func (f *Follower) settle(ctx context.Context) {
 			return
 		}
 	}
+}
+
+// calmAfter returns how long nothing more may change.
+func calmAfter(change watch.Change) time.Duration {
+	if change.Path == "" || change.More {
+		return quiet
+	}
+	info, err := os.Stat(change.Path)
+	switch {
+	case err != nil:
+		return quiet
+	case info.Size() == 0:
+		return patience
+	case change.Written:
+		return quietWritten
+	}
+	return quietPlaced
 }
 
 // reload reads the manifests and publishes what they make. It fails if they
@@ -279,10 +305,11 @@ func (f *Follower) read(ctx context.Context) error {
 		f.watch(before, folders)
 		after, err := manifest.List(f.Paths)
 		changed := err != nil || !reflect.DeepEqual(before, after)
+		var change watch.Change
 		select {
 		case <-ctx.Done():
 			return nil
-		case <-f.Changes:
+		case change = <-f.Changes:
 			changed = true
 		default:
 		}
@@ -290,7 +317,7 @@ func (f *Follower) read(ctx context.Context) error {
 		if attempt >= patient || !lost && (!changed || attempt >= attempts) {
 			return nil
 		}
-		f.settle(ctx)
+		f.settle(ctx, change)
 	}
 }
 

@@ -16,6 +16,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/tollgate-apim/tollgate/controlplane/manifest"
 	"github.com/tollgate-apim/tollgate/controlplane/revision"
 	"github.com/tollgate-apim/tollgate/controlplane/server"
 	"github.com/tollgate-apim/tollgate/controlplane/watch"
@@ -32,7 +33,7 @@ type followed struct {
 	t       *testing.T
 	dir     string
 	server  *server.Server
-	changes chan struct{}
+	changes chan watch.Change
 	log     *bytes.Buffer // only read after synctest.Wait
 	ended   chan error
 	stop    func()
@@ -53,7 +54,7 @@ func follow(t *testing.T, files map[string]string) *followed {
 // start starts following, until stop or the end of the test.
 func (f *followed) start(revisions revision.Source) {
 	f.t.Helper()
-	f.changes, f.log, f.ended = make(chan struct{}, 1), &bytes.Buffer{}, make(chan error, 1)
+	f.changes, f.log, f.ended = make(chan watch.Change, 1), &bytes.Buffer{}, make(chan error, 1)
 	log := slog.New(slog.NewTextHandler(f.log, &slog.HandlerOptions{ReplaceAttr: func(_ []string, a slog.Attr) slog.Attr {
 		if a.Key == slog.TimeKey {
 			return slog.Attr{}
@@ -97,7 +98,7 @@ func (f *followed) write(name, text string) {
 // tell tells of a change and lets d pass.
 func (f *followed) tell(d time.Duration) {
 	select {
-	case f.changes <- struct{}{}:
+	case f.changes <- watch.Change{}:
 	default:
 	}
 	time.Sleep(d) // of the bubble's clock: takes no time
@@ -141,6 +142,66 @@ func TestFollowDebounces(t *testing.T) {
 		if got := f.watched; len(got) != 2 || got[1] != filepath.Join(f.dir, "sub") {
 			t.Errorf("watches %v, want the folder and sub", got)
 		}
+	})
+}
+
+// TestFollowWaits checks for how long a change has to be quiet.
+func TestFollowWaits(t *testing.T) {
+	for _, test := range []struct {
+		name    string
+		changes []watch.Change // with Path below the folder
+		text    string         // of a.yaml
+		wait    time.Duration
+		want    string
+	}{
+		{"put in place", []watch.Change{{Path: "a.yaml"}}, planNamed("b"), 20 * time.Millisecond, "b"},
+		{"put in place by a program that wrote another file before", []watch.Change{{}, {Path: "a.yaml"}}, planNamed("b"), 20 * time.Millisecond, "b"},
+		{"written", []watch.Change{{Path: "a.yaml", Written: true}}, planNamed("b"), 50 * time.Millisecond, "b"},
+		{"put in place and written", []watch.Change{{Path: "a.yaml"}, {Path: "a.yaml", Written: true}}, planNamed("b"), 50 * time.Millisecond, "b"},
+		{"two files", []watch.Change{{Path: "a.yaml"}, {Path: "c.yaml"}}, planNamed("b"), 100 * time.Millisecond, "b"},
+		{"one taken away", []watch.Change{{Path: "a.yaml", More: true}}, planNamed("b"), 100 * time.Millisecond, "b"},
+		{"something else", []watch.Change{{}}, planNamed("b"), 100 * time.Millisecond, "b"},
+		{"gone by now", []watch.Change{{Path: "c.yaml"}}, planNamed("b"), 100 * time.Millisecond, "b"},
+		{"empty", []watch.Change{{Path: "a.yaml", Written: true}}, "", 2 * time.Second, ""},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				f := follow(t, map[string]string{"a.yaml": planNamed("a")})
+				f.write("a.yaml", test.text)
+				for _, change := range test.changes {
+					if change.Path != "" {
+						change.Path = filepath.Join(f.dir, change.Path)
+					}
+					f.changes <- change
+					synctest.Wait()
+				}
+				time.Sleep(test.wait - time.Millisecond)
+				synctest.Wait()
+				f.expect("a")
+				time.Sleep(time.Millisecond)
+				synctest.Wait()
+				f.expect(test.want)
+			})
+		})
+	}
+}
+
+// TestFollowEmptied has a program that empties a file and takes its time to write
+// it again.
+func TestFollowEmptied(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := follow(t, map[string]string{"a.yaml": planNamed("a")})
+		change := watch.Change{Path: filepath.Join(f.dir, "a.yaml"), Written: true}
+		f.write("a.yaml", "")
+		f.changes <- change
+		time.Sleep(time.Second)
+		synctest.Wait()
+		f.expect("a")
+		f.write("a.yaml", planNamed("b"))
+		f.changes <- change
+		time.Sleep(50 * time.Millisecond)
+		synctest.Wait()
+		f.expect("b")
 	})
 }
 
@@ -577,7 +638,7 @@ func TestFollowFiles(t *testing.T) {
 	link("..1", "..data")
 	link("..data/mounted.yaml", "mounted.yaml")
 
-	w, err := watch.New()
+	w, err := watch.New(manifest.Listed)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -13,24 +13,52 @@ import (
 // events, so whoever must not miss a change looks for himself now and then.
 type Watcher struct {
 	fs      *fsnotify.Watcher
-	changes chan struct{}
+	matters func(name string) bool
+	changes chan Change
 	done    chan struct{}
 }
 
-// New returns a watcher without folders. It runs until Close.
-func New() (*Watcher, error) {
+// Change is what happened in the folders since the last one was delivered. The
+// zero Change is about nothing that matters by its name, such as folders, links
+// and hidden files; what they are for may have changed all the same.
+type Change struct {
+	// Path is a file that was put in place or written.
+	Path string
+	// Written says that it was written, or something else was done to it, where it
+	// stands. Otherwise it was put in place as it is, by renaming it or, if it is
+	// still empty, by making it.
+	Written bool
+	// More says that Path is not all: another file that matters changed, or one
+	// went away, or nobody knows what happened.
+	More bool
+}
+
+// And returns both changes as one.
+func (c Change) And(next Change) Change {
+	out := Change{Path: c.Path, Written: c.Written || next.Written, More: c.More || next.More}
+	switch {
+	case c.Path == "":
+		out.Path = next.Path
+	case next.Path != "" && next.Path != c.Path:
+		out.More = true
+	}
+	return out
+}
+
+// New returns a watcher without folders, to which files matter by their base
+// names. It runs until Close.
+func New(matters func(name string) bool) (*Watcher, error) {
 	fs, err := fsnotify.NewWatcher()
 	if err != nil {
 		return nil, fmt.Errorf("watching files: %w", err)
 	}
-	w := &Watcher{fs: fs, changes: make(chan struct{}, 1), done: make(chan struct{})}
+	w := &Watcher{fs: fs, matters: matters, changes: make(chan Change), done: make(chan struct{})}
 	go w.run()
 	return w, nil
 }
 
-// Changes delivers a value after one or more changes since it last did. It is
-// never closed.
-func (w *Watcher) Changes() <-chan struct{} { return w.changes }
+// Changes delivers what changed since it last did. It is never closed.
+func (w *Watcher) Changes() <-chan Change { return w.changes }
 
 // Watch makes folders the ones watched, beside their own files but not their
 // sub-folders. A folder that is watched already goes on without a gap; one that
@@ -62,29 +90,34 @@ func (w *Watcher) Close() error {
 
 func (w *Watcher) run() {
 	defer close(w.done)
+	var change Change
+	var changes chan Change // nil while there is nothing to tell
 	for {
 		select {
 		case e, ok := <-w.fs.Events:
 			if !ok {
 				return
 			}
-			// Permissions matter: a file may become readable.
-			if e.Op != 0 {
-				w.tell()
-			}
+			change, changes = change.And(w.change(e)), w.changes
 		case _, ok := <-w.fs.Errors:
 			if !ok {
 				return
 			}
 			// Events were lost, so anything may have changed.
-			w.tell()
+			change, changes = change.And(Change{More: true}), w.changes
+		case changes <- change:
+			change, changes = Change{}, nil
 		}
 	}
 }
 
-func (w *Watcher) tell() {
-	select {
-	case w.changes <- struct{}{}:
-	default: // one is waiting to be taken
+func (w *Watcher) change(e fsnotify.Event) Change {
+	switch {
+	case !w.matters(filepath.Base(e.Name)):
+		return Change{}
+	case e.Op.Has(fsnotify.Remove) || e.Op.Has(fsnotify.Rename):
+		return Change{Path: e.Name, More: true}
 	}
+	// Permissions matter too: a file may become readable.
+	return Change{Path: e.Name, Written: e.Op != fsnotify.Create}
 }

@@ -13,12 +13,6 @@ import (
 const patience = 20 * time.Second
 
 func TestWatcher(t *testing.T) {
-	write := func(t *testing.T, path string) {
-		t.Helper()
-		if err := os.WriteFile(path, []byte("x"), 0o600); err != nil {
-			t.Fatal(err)
-		}
-	}
 	mkdir := func(t *testing.T, path string) {
 		t.Helper()
 		if err := os.Mkdir(path, 0o700); err != nil {
@@ -54,7 +48,7 @@ func TestWatcher(t *testing.T) {
 			if test.prepare != nil {
 				test.prepare(t, dir)
 			}
-			w, err := watch.New()
+			w, err := watch.New(isYAML)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -70,6 +64,89 @@ func TestWatcher(t *testing.T) {
 	}
 }
 
+func isYAML(name string) bool { return filepath.Ext(name) == ".yaml" }
+
+// TestChange checks what is told of a change, all of it together.
+func TestChange(t *testing.T) {
+	for _, test := range []struct {
+		name   string
+		change func(t *testing.T, dir string)
+		want   watch.Change // with Path by its base name
+	}{
+		{"renamed there", func(t *testing.T, dir string) {
+			write(t, filepath.Join(dir, ".tmp"))
+			rename(t, filepath.Join(dir, ".tmp"), filepath.Join(dir, "a.yaml"))
+		}, watch.Change{Path: "a.yaml"}},
+		{"written", func(t *testing.T, dir string) { write(t, filepath.Join(dir, "old.yaml")) }, watch.Change{Path: "old.yaml", Written: true}},
+		{"made and written", func(t *testing.T, dir string) { write(t, filepath.Join(dir, "a.yaml")) }, watch.Change{Path: "a.yaml", Written: true}},
+		{"made", func(t *testing.T, dir string) {
+			if err := os.WriteFile(filepath.Join(dir, "a.yaml"), nil, 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}, watch.Change{Path: "a.yaml"}},
+		{"its permissions", func(t *testing.T, dir string) {
+			if err := os.Chmod(filepath.Join(dir, "old.yaml"), 0o644); err != nil {
+				t.Fatal(err)
+			}
+		}, watch.Change{Path: "old.yaml", Written: true}},
+		{"removed", func(t *testing.T, dir string) {
+			if err := os.Remove(filepath.Join(dir, "old.yaml")); err != nil {
+				t.Fatal(err)
+			}
+		}, watch.Change{Path: "old.yaml", More: true}},
+		{"moved", func(t *testing.T, dir string) {
+			rename(t, filepath.Join(dir, "old.yaml"), filepath.Join(dir, "new.yaml"))
+		}, watch.Change{Path: "old.yaml", More: true}},
+		{"two", func(t *testing.T, dir string) {
+			write(t, filepath.Join(dir, "a.yaml"))
+			write(t, filepath.Join(dir, "b.yaml"))
+		}, watch.Change{Path: "a.yaml", Written: true, More: true}},
+		{"what does not matter", func(t *testing.T, dir string) { write(t, filepath.Join(dir, "a.txt")) }, watch.Change{}},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			dir := t.TempDir()
+			write(t, filepath.Join(dir, "old.yaml"))
+			w, err := watch.New(isYAML)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer w.Close()
+			if err := w.Watch([]string{dir}); err != nil {
+				t.Fatal(err)
+			}
+			test.change(t, dir)
+			if test.want.Path != "" {
+				test.want.Path = filepath.Join(dir, test.want.Path)
+			}
+			deadline := time.After(patience)
+			for got := (watch.Change{}); ; {
+				select {
+				case change := <-w.Changes():
+					if got = got.And(change); got == test.want {
+						return
+					}
+				case <-deadline:
+					t.Fatalf("got %+v, want %+v", got, test.want)
+				}
+			}
+		})
+	}
+}
+
+func write(t *testing.T, path string) {
+	t.Helper()
+	if err := os.WriteFile(path, []byte("x"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func rename(t *testing.T, from, to string) {
+	t.Helper()
+	if err := os.Rename(from, to); err != nil {
+		t.Fatal(err)
+	}
+}
+
 func expect(t *testing.T, w *watch.Watcher) {
 	t.Helper()
 	select {
@@ -82,7 +159,7 @@ func expect(t *testing.T, w *watch.Watcher) {
 // TestWatchOthers checks that folders can be exchanged.
 func TestWatchOthers(t *testing.T) {
 	one, two := t.TempDir(), t.TempDir()
-	w, err := watch.New()
+	w, err := watch.New(isYAML)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -100,7 +177,7 @@ func TestWatchOthers(t *testing.T) {
 }
 
 func TestCloseEnds(t *testing.T) {
-	w, err := watch.New()
+	w, err := watch.New(isYAML)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -96,7 +96,7 @@ func serve(ctx context.Context, o serveOptions, stderr io.Writer) error {
 	if err != nil {
 		return err
 	}
-	watcher, err := watch.New()
+	watcher, err := watch.New(manifest.Listed)
 	if err != nil {
 		return err
 	}
