@@ -103,8 +103,10 @@ func TestTableInParts(t *testing.T) {
 	}
 
 	for name, mangle := range map[string]func(part []byte) []byte{
-		"torn":    func(part []byte) []byte { return part[:len(part)/2] },
-		"another": func(_ []byte) []byte { return []byte("{\"applications\":{\n},\"keys\":{\n},\"subscriptions\":{\n}}\n\n") },
+		"torn": func(part []byte) []byte { return part[:len(part)/2] },
+		"another": func(_ []byte) []byte {
+			return []byte("{\"applications\":{\n},\"keys\":{\n},\"subscriptions\":{\n}}\n\n")
+		},
 		"changed": func(part []byte) []byte { return bytes.ToUpper(part) },
 	} {
 		t.Run(name, func(t *testing.T) {
