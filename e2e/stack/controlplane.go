@@ -28,6 +28,8 @@ type ControlPlaneOptions struct {
 	Dir string
 	// Manifests is the folder with the manifests.
 	Manifests string
+	// Revision says what numbers its tables; empty is the program's default.
+	Revision string
 	// Address is where it listens; empty means a free port.
 	Address string
 	// Token is what gateways must present; empty means a fresh one.
@@ -64,6 +66,9 @@ func StartControlPlane(ctx context.Context, o ControlPlaneOptions) (*ControlPlan
 		address = "127.0.0.1:0"
 	}
 	args := []string{"serve", "--manifests", o.Manifests, "--listen", address, "--token-file", tokenFile}
+	if o.Revision != "" {
+		args = append(args, "--revision", o.Revision)
+	}
 	scheme := "http://"
 	if o.TLSCert != "" {
 		args = append(args, "--tls-cert", o.TLSCert, "--tls-key", o.TLSKey)

@@ -80,6 +80,13 @@ func (p *Process) Stop() error {
 	return errors.Join(err, fmt.Errorf("%s did not end within %s and was killed", p.name, graceful))
 }
 
+// Kill ends the program at once, as a crash does, and returns when it is gone.
+func (p *Process) Kill() error {
+	err := p.signal(syscall.SIGKILL)
+	<-p.done
+	return err
+}
+
 func (p *Process) signal(s syscall.Signal) error {
 	err := p.cmd.Process.Signal(s)
 	if err != nil && !errors.Is(err, os.ErrProcessDone) {
