@@ -175,11 +175,13 @@ func countedTable() string {
 // poll while we count.
 func newHandler(t *testing.T, gopath, endpoint string, next http.Handler) http.Handler {
 	t.Helper()
-	return newHandlerEvery(t, gopath, endpoint, "1h", next)
+	return newHandlerWith(t, gopath, endpoint, next, func(sync reflect.Value) {
+		sync.FieldByName("Interval").SetString("1h")
+	})
 }
 
-// newHandlerEvery is newHandler with an interval to poll at.
-func newHandlerEvery(t *testing.T, gopath, endpoint, interval string, next http.Handler) http.Handler {
+// newHandlerWith is newHandler with sync settings, which set changes.
+func newHandlerWith(t *testing.T, gopath, endpoint string, next http.Handler, set func(sync reflect.Value)) http.Handler {
 	t.Helper()
 	i := newInterpreter(t, gopath, stdlib.Symbols)
 	if _, err := i.Eval(`import "` + module + `"`); err != nil {
@@ -189,7 +191,7 @@ func newHandlerEvery(t *testing.T, gopath, endpoint, interval string, next http.
 	fields := config.Elem()
 	fields.FieldByName("API").SetString("apps/api")
 	fields.FieldByName("Sync").FieldByName("Endpoint").Set(reflect.ValueOf([]string{endpoint}))
-	fields.FieldByName("Sync").FieldByName("Interval").SetString(interval)
+	set(fields.FieldByName("Sync"))
 	results := value(t, i, "tollgate.New").Call([]reflect.Value{
 		reflect.ValueOf(t.Context()), reflect.ValueOf(next), config, reflect.ValueOf("counts"),
 	})

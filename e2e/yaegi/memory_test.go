@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"net/http"
 	"net/http/httptest"
+	"path/filepath"
+	"reflect"
 	"runtime"
 	"strings"
 	"sync/atomic"
@@ -17,19 +19,53 @@ import (
 // stays in memory. Yaegi keeps the frames of a function for as long as anything
 // refers to a func value that was made there, so it is easy to keep them all.
 func TestTablesAreLetGo(t *testing.T) {
-	const tables, size = 20, 4 << 20
+	for _, test := range []struct {
+		name   string
+		handle func(revision int64, w http.ResponseWriter, r *http.Request)
+		set    func(sync reflect.Value)
+	}{
+		{"plain", func(int64, http.ResponseWriter, *http.Request) {}, func(reflect.Value) {}},
+		{"failures", func(revision int64, w http.ResponseWriter, _ *http.Request) {
+			if revision%2 == 0 {
+				w.Header().Set("Tollgate-Signature", "unexpected")
+			}
+		}, func(reflect.Value) {}},
+		{"waiting", func(revision int64, w http.ResponseWriter, r *http.Request) {
+			w.Header().Set("ETag", fmt.Sprintf(`"%d"`, revision))
+			if prefer := r.Header.Get("Prefer"); prefer != "" {
+				w.Header().Set("Preference-Applied", prefer)
+			}
+		}, func(reflect.Value) {}},
+		{"cached", func(int64, http.ResponseWriter, *http.Request) {}, func(sync reflect.Value) {
+			sync.FieldByName("CacheFile").SetString(filepath.Join(t.TempDir(), "table.cache"))
+		}},
+	} {
+		t.Run(test.name, func(t *testing.T) { letGo(t, test.handle, test.set) })
+	}
+}
+
+// letGo has a gateway of some sync settings poll a new table each time, of which
+// handle writes the header.
+func letGo(t *testing.T, handle func(int64, http.ResponseWriter, *http.Request), set func(sync reflect.Value)) {
+	t.Helper()
+	const tables, size = 12, 4 << 20
 	gopath := t.TempDir()
 	if _, err := stack.CopyPlugin(gopath, false, nil); err != nil {
 		t.Fatal(err)
 	}
 	var polls atomic.Int64
 	title := strings.Repeat("x", size)
-	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		revision := polls.Add(1)
+		handle(revision, w, r)
 		fmt.Fprintf(w, `{"revision":%d,"issuedAt":"2026-11-21T17:00:00Z","plans":{"apps/p":{"title":"%s"}},
-			"apis":{},"subscriptions":{},"applications":{},"keys":{}}`, polls.Add(1), title)
+			"apis":{},"subscriptions":{},"applications":{},"keys":{}}`, revision, title)
 	}))
 	t.Cleanup(server.Close)
-	handler := newHandlerEvery(t, gopath, server.URL, "100ms", http.NotFoundHandler())
+	handler := newHandlerWith(t, gopath, server.URL, http.NotFoundHandler(), func(sync reflect.Value) {
+		sync.FieldByName("Interval").SetString("100ms")
+		set(sync)
+	})
 	after := func(n int64) uint64 {
 		err := stack.Until(t.Context(), "polls", time.Minute, func() error {
 			if got := polls.Load(); got < n {
