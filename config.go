@@ -250,7 +250,7 @@ func (p *problems) duration(field, value string, min time.Duration) time.Duratio
 	return time.Duration(d)
 }
 
-// tls returns the TLS settings with what is in the files that they name.
+// tls returns the TLS settings once they can be used. They are read again later.
 func (p *problems) tls(c tlstypes.ClientTLS) tlstypes.ClientTLS {
 	read, err := readTLS(c)
 	if err == nil {
@@ -259,7 +259,7 @@ func (p *problems) tls(c tlstypes.ClientTLS) tlstypes.ClientTLS {
 	if err != nil {
 		p.list = append(p.list, "sync.tls"+err.Error())
 	}
-	return read
+	return c
 }
 
 // wait returns for how long an endpoint may hold its answer.

@@ -5,8 +5,6 @@ import (
 	"crypto/ed25519"
 	"fmt"
 	"log"
-	"net"
-	"net/http"
 	"strings"
 	"sync"
 	"time"
@@ -14,9 +12,6 @@ import (
 	"github.com/tollgate-apim/tollgate/feed"
 	"github.com/tollgate-apim/tollgate/quota"
 )
-
-// maxHeaderBytes bounds the header of an endpoint's answer.
-const maxHeaderBytes = 64 << 10
 
 // maxCounters bounds the counters of one sync endpoint. There is one for each
 // bucket that is in use, so clients cannot make them: the table does.
@@ -118,21 +113,33 @@ func (r *registry) newSourceLocked(s syncSettings, report func(line string, fail
 		report:   report,
 		reported: map[string]bool{},
 	}
-	src.feed = r.start(feed.Config{
-		Endpoints:  s.endpoints,
-		Token:      s.token,
-		Interval:   s.interval,
-		Timeout:    s.timeout,
-		Wait:       s.wait,
-		MaxBytes:   s.maxBytes,
-		PublicKeys: publicKeys(s.publicKeys),
-		Cache:      r.cacheLocked(src),
-		Unchecked:  s.tls.InsecureSkipVerify,
-		Client:     newClient(s),
-		Activated:  src.activate,
-		Report:     report,
-	}, last)
+	src.feed = r.start(feedConfig(src, r.cacheLocked(src)), last)
 	return src
+}
+
+// feedConfig returns what a source's feed goes by. It makes func values that last
+// as long as the source, so it is one of init's: a call of it has no callers whose
+// tables Yaegi would keep with them. See launch in package feed.
+var feedConfig func(*source, *feed.Cache) feed.Config
+
+func init() {
+	feedConfig = func(src *source, cache *feed.Cache) feed.Config {
+		s := src.settings
+		return feed.Config{
+			Endpoints:  s.endpoints,
+			Token:      s.token,
+			Interval:   s.interval,
+			Timeout:    s.timeout,
+			Wait:       s.wait,
+			MaxBytes:   s.maxBytes,
+			PublicKeys: publicKeys(s.publicKeys),
+			Cache:      cache,
+			Unchecked:  s.tls.InsecureSkipVerify,
+			Client:     newClients(s, src.report),
+			Activated:  src.activate,
+			Report:     src.report,
+		}
+	}
 }
 
 // countersLocked returns the counters of the first endpoint that has any, for all
@@ -233,6 +240,18 @@ type viewed struct {
 
 // view returns where a view stands, for as long as ctx lasts.
 func (s *source) view(ctx context.Context, of viewed) *heldView {
+	held := s.useView(of)
+	context.AfterFunc(ctx, func() {
+		defer recovered(s.report)
+		s.viewsMu.Lock()
+		held.uses--
+		s.viewsMu.Unlock()
+	})
+	return held
+}
+
+// useView returns where a view stands, for one more middleware.
+func (s *source) useView(of viewed) *heldView {
 	s.viewsMu.Lock()
 	defer s.viewsMu.Unlock()
 	held := s.views[of]
@@ -244,12 +263,6 @@ func (s *source) view(ctx context.Context, of viewed) *heldView {
 		}
 	}
 	held.uses++
-	context.AfterFunc(ctx, func() {
-		defer recovered(s.report)
-		s.viewsMu.Lock()
-		held.uses--
-		s.viewsMu.Unlock()
-	})
 	return held
 }
 
@@ -310,28 +323,6 @@ func (s *source) reportOnce(line string) {
 	if !told {
 		s.report(line, true)
 	}
-}
-
-// newClient returns the client that fetches tables. Its TLS settings were
-// checked before.
-func newClient(s syncSettings) *http.Client {
-	tlsConfig, _ := newTLSConfig(s.tls)
-	dialer := &net.Dialer{Timeout: s.timeout}
-	// Yaegi cannot convert a compiled method value, hence the function.
-	dial := func(ctx context.Context, network, address string) (net.Conn, error) {
-		return dialer.DialContext(ctx, network, address)
-	}
-	return &http.Client{Transport: &http.Transport{
-		Proxy:               http.ProxyFromEnvironment,
-		DialContext:         dial,
-		TLSClientConfig:     tlsConfig,
-		TLSHandshakeTimeout: s.timeout,
-		ForceAttemptHTTP2:   true,
-		MaxIdleConns:        2,
-		IdleConnTimeout:     90 * time.Second,
-
-		MaxResponseHeaderBytes: maxHeaderBytes,
-	}}
 }
 
 // report tells the operator. Inside Traefik what a plugin prints becomes a DEBUG

@@ -389,7 +389,7 @@ func TestClientBoundsHeaders(t *testing.T) {
 		}
 	}))
 	t.Cleanup(server.Close)
-	client := newClient(settingsOf(server.URL))
+	client := newClient(time.Minute, nil)
 	for _, path := range []string{"/short", "/long"} {
 		req, err := http.NewRequestWithContext(context.Background(), http.MethodGet, server.URL+path, nil)
 		if err != nil {

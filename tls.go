@@ -11,9 +11,8 @@ import (
 	tlstypes "github.com/traefik/genconf/dynamic/types"
 )
 
-// readTLS returns c with the files that it names replaced by what is in them, so
-// that a reload of the configuration notices files that were rotated. Errors begin
-// with the field's name and never show a value, which may be a key.
+// readTLS returns c with the files that it names replaced by what is in them.
+// Errors begin with the field's name and never show a value, which may be a key.
 func readTLS(c tlstypes.ClientTLS) (tlstypes.ClientTLS, error) {
 	if (c.Cert == "") != (c.Key == "") {
 		return c, errors.New(": has one of cert and key, must have both or none")
@@ -60,6 +59,11 @@ func newTLSConfig(c tlstypes.ClientTLS) (*tls.Config, error) {
 	}
 	config.Certificates = []tls.Certificate{pair}
 	return config, nil
+}
+
+// trustNobody returns TLS settings with which no server is believed.
+func trustNobody() *tls.Config {
+	return &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: x509.NewCertPool()}
 }
 
 // fileOrContent returns PEM as it is, and else reads the file of that name.

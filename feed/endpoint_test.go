@@ -223,7 +223,7 @@ func TestWaitIsCut(t *testing.T) {
 			g := newRig(t, impatient(cut, serve(`"a"`, tableBody(42, ""))), nil, func(c *Config) {
 				waiting(c)
 				// Else http.Transport may try by itself once more.
-				c.Client = &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
+				c.Client = client(&http.Transport{DisableKeepAlives: true})
 			})
 			g.time.poll(t)
 			g.said()
@@ -370,7 +370,7 @@ func TestConnectionIsNotWaitedFor(t *testing.T) {
 	dialer := &net.Dialer{}
 	g := newRig(t, serve(`"a"`, tableBody(42, "")), nil, func(c *Config) {
 		waiting(c)
-		c.Client = &http.Client{Transport: &http.Transport{
+		c.Client = client(&http.Transport{
 			DisableKeepAlives: true,
 			DialContext: func(ctx context.Context, network, address string) (net.Conn, error) {
 				if !reachable {
@@ -379,7 +379,7 @@ func TestConnectionIsNotWaitedFor(t *testing.T) {
 				}
 				return dialer.DialContext(ctx, network, address)
 			},
-		}}
+		})
 	})
 	g.time.poll(t)
 	g.said()

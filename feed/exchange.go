@@ -72,45 +72,69 @@ func (f *Feed) question(e *endpoint, held *Snapshot, now time.Time) question {
 	return q
 }
 
+// deadline ends an exchange that takes too long.
+type deadline struct {
+	ctx    context.Context
+	cancel context.CancelFunc
+	timer  *time.Timer
+	late   *atomic.Bool
+	end    time.Time // of the exchange as a whole
+	step   time.Duration
+}
+
+// newDeadline returns the deadline of an exchange that has step, and that much
+// longer if its answer may be held. The latter is neither for getting a
+// connection nor for the answer once that has begun. It is one of init's because
+// timers last for a while after they were stopped: see launch.
+var newDeadline func(parent context.Context, step, held time.Duration) *deadline
+
+func init() {
+	newDeadline = func(parent context.Context, step, held time.Duration) *deadline {
+		ctx, cancel := context.WithCancel(parent)
+		late := &atomic.Bool{}
+		end := time.Now().Add(step + held)
+		timer := time.AfterFunc(step, func() {
+			defer func() { _ = recover() }()
+			late.Store(true)
+			cancel()
+		})
+		if held > 0 {
+			ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{
+				GotConn: func(_ httptrace.GotConnInfo) { timer.Reset(time.Until(end)) },
+			})
+		}
+		return &deadline{ctx: ctx, cancel: cancel, timer: timer, late: late, end: end, step: step}
+	}
+}
+
+// began notes that the answer has.
+func (d *deadline) began() {
+	if time.Until(d.end) > d.step {
+		d.timer.Reset(d.step)
+	}
+}
+
+// stop ends the exchange, if it has not ended yet.
+func (d *deadline) stop() {
+	d.timer.Stop()
+	d.cancel()
+}
+
 // ask makes one exchange. It returns an error for everything but a 304 and a
 // complete body with status 200.
-//
-// An exchange has the configured time. If its answer may be held, it has that
-// much longer, but no longer than the configured time for getting a connection,
-// and none for the answer once that has begun.
 func (f *Feed) ask(q question) (answer, error) {
-	ctx, cancel := context.WithCancel(f.ctx)
-	defer cancel()
-	begun, atMost := time.Now(), f.cfg.Timeout+time.Duration(q.wait)*time.Second
-	late := &atomic.Bool{}
-	timer := time.AfterFunc(f.cfg.Timeout, func() {
-		defer func() { _ = recover() }()
-		late.Store(true)
-		cancel()
-	})
-	defer timer.Stop()
-	began := func() {}
-	if q.wait > 0 {
-		ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{
-			GotConn: func(_ httptrace.GotConnInfo) { timer.Reset(atMost - time.Since(begun)) },
-		})
-		began = func() {
-			if left := atMost - time.Since(begun); left > f.cfg.Timeout {
-				timer.Reset(f.cfg.Timeout)
-			}
-		}
-	}
-	a, err := f.exchange(ctx, q, began)
-	if err != nil && late.Load() {
+	d := newDeadline(f.ctx, f.cfg.Timeout, time.Duration(q.wait)*time.Second)
+	defer d.stop()
+	a, err := f.exchange(d, q)
+	if err != nil && d.late.Load() {
 		err = fmt.Errorf("no complete answer within %s", f.cfg.Timeout)
 	}
 	return a, err
 }
 
-// exchange sends the question and reads the answer. It calls began when that has
-// begun.
-func (f *Feed) exchange(ctx context.Context, q question, began func()) (answer, error) {
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, q.endpoint+q.path, nil)
+// exchange sends the question and reads the answer.
+func (f *Feed) exchange(d *deadline, q question) (answer, error) {
+	req, err := http.NewRequestWithContext(d.ctx, http.MethodGet, q.endpoint+q.path, nil)
 	if err != nil {
 		return answer{}, errors.New("cannot be asked: expected a URL such as https://sync.example.com:7070")
 	}
@@ -138,7 +162,7 @@ func (f *Feed) exchange(ctx context.Context, q question, began func()) (answer, 
 		_, _ = io.CopyN(io.Discard, resp.Body, maxDrain)
 		_ = resp.Body.Close()
 	}()
-	began()
+	d.began()
 
 	a := answer{
 		waited:      waited(resp.Header),
@@ -186,13 +210,27 @@ func sameTag(asked, got string) bool {
 	return got == "" || strings.TrimPrefix(asked, "W/") == strings.TrimPrefix(got, "W/")
 }
 
-// unredirected returns a copy of c that hands redirects back as answers.
-func unredirected(c *http.Client) *http.Client {
-	if c == nil {
-		c = http.DefaultClient
+// renewClient makes f use what cfg.Client returns now.
+func (f *Feed) renewClient() {
+	given := http.DefaultClient
+	if f.cfg.Client != nil {
+		given = f.cfg.Client()
 	}
-	own := *c
-	// The parameters have names because Yaegi mixes up unnamed ones.
-	own.CheckRedirect = func(_ *http.Request, _ []*http.Request) error { return http.ErrUseLastResponse }
-	return &own
+	if given == f.given {
+		return
+	}
+	client := *given
+	client.CheckRedirect = keepRedirect
+	f.mu.Lock()
+	before := f.client
+	f.client = &client
+	f.given = given
+	f.mu.Unlock()
+	if before != nil {
+		before.CloseIdleConnections()
+	}
 }
+
+// keepRedirect has a client return a redirect as it came. The parameters have
+// names because Yaegi mixes up unnamed ones.
+var keepRedirect = func(_ *http.Request, _ []*http.Request) error { return http.ErrUseLastResponse }

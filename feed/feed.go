@@ -70,9 +70,11 @@ type Config struct {
 	Cache *Cache
 	// Unchecked says that Client takes anybody for the endpoints.
 	Unchecked bool
-	// Client carries the TLS settings; nil means http.DefaultClient. The feed
-	// works on a copy that never follows a redirect.
-	Client *http.Client
+	// Client returns what carries the TLS settings, http.DefaultClient if it is
+	// nil. Each poll calls it, and goes on with the connections that there are
+	// if it returns the same as before. The feed works on a copy that never
+	// follows a redirect.
+	Client func() *http.Client
 	// Activated, if it is not nil, is told of each table that comes into force
 	// after the start. It is called by the poll that brought the table, before
 	// the next one begins.
@@ -109,7 +111,6 @@ type Snapshot struct {
 type Feed struct {
 	cfg     Config
 	timing  timing
-	client  *http.Client
 	current atomic.Value // *Snapshot, absent before the first table
 
 	// ctx ends with the feed.
@@ -120,6 +121,9 @@ type Feed struct {
 	stopped bool
 	stop    func() bool // of the timer armed last
 	telling sync.Mutex  // held while Report is called
+	// client is a copy of given, which cfg.Client returned. The poll under way
+	// changes them; Stop reads client.
+	client, given *http.Client
 
 	// What follows belongs to the poll under way.
 
@@ -173,7 +177,21 @@ func realTiming() timing {
 // last that none of cfg.PublicKeys has signed is left out. A newer table in the
 // cache is read before Start returns, and is in force in its place.
 func Start(cfg Config, last *Snapshot) *Feed {
-	return start(cfg, last, realTiming())
+	return start(cfg, last, newTiming())
+}
+
+// In Yaegi a func value holds the frame in which it was made, and the frames of
+// all callers of that, with whatever table stands in them. These two make func
+// values that last as long as a feed. They are func values of init's, so a call
+// of theirs has no callers.
+var (
+	newTiming func() timing
+	launch    func(*Feed)
+)
+
+func init() {
+	newTiming = func() timing { return realTiming() }
+	launch = func(f *Feed) { f.arm(0) }
 }
 
 func start(cfg Config, last *Snapshot, with timing) *Feed {
@@ -183,7 +201,7 @@ func start(cfg Config, last *Snapshot, with timing) *Feed {
 	if len(cfg.Endpoints) == 0 {
 		cfg.Endpoints = []string{""} // which cannot be asked, and says so
 	}
-	f := &Feed{cfg: cfg, timing: with, client: unredirected(cfg.Client), pause: cfg.Interval}
+	f := &Feed{cfg: cfg, timing: with, pause: cfg.Interval}
 	for _, u := range cfg.Endpoints {
 		f.endpoints = append(f.endpoints, &endpoint{url: u, shown: withoutUser(u), wait: cfg.Wait})
 	}
@@ -195,7 +213,7 @@ func start(cfg Config, last *Snapshot, with timing) *Feed {
 	if last != nil {
 		f.current.Store(last)
 	}
-	f.arm(0)
+	launch(f)
 	return f
 }
 
@@ -213,14 +231,16 @@ func (f *Feed) Stop() {
 	f.mu.Lock()
 	stopped := f.stopped
 	f.stopped = true
-	stop := f.stop
+	stop, client := f.stop, f.client
 	f.mu.Unlock()
 	if stopped {
 		return
 	}
 	stop()
 	f.cancel()
-	f.client.CloseIdleConnections()
+	if client != nil {
+		client.CloseIdleConnections()
+	}
 	if f.cfg.Cache != nil {
 		f.cfg.Cache.release(f)
 	}
@@ -267,6 +287,7 @@ func (f *Feed) poll() (o outcome) {
 			o = outcome{err: fmt.Errorf("polling panicked: %v", p)}
 		}
 	}()
+	f.renewClient()
 	e, held := f.endpoints[f.at], Current(f)
 	began := f.timing.now()
 	q := f.question(e, held, began)

@@ -174,6 +174,12 @@ type rig struct {
 	lines   []string // with "+ " or "! " in front
 }
 
+// client returns a client that uses a transport.
+func client(transport *http.Transport) func() *http.Client {
+	c := &http.Client{Transport: transport}
+	return func() *http.Client { return c }
+}
+
 // newRig starts a feed with sensible settings, changed by change if that is not
 // nil, holding last. Its server answers by handle.
 func newRig(t *testing.T, handle http.HandlerFunc, last *Snapshot, change func(*Config)) *rig {
@@ -184,7 +190,7 @@ func newRig(t *testing.T, handle http.HandlerFunc, last *Snapshot, change func(*
 		Token:     testToken,
 		Interval:  10 * time.Second,
 		Timeout:   30 * time.Second,
-		Client:    &http.Client{Transport: &http.Transport{}},
+		Client:    client(&http.Transport{}),
 		Report: func(line string, failed bool) {
 			mark := "+ "
 			if failed {
@@ -694,9 +700,10 @@ func TestRedirectIsNotFollowed(t *testing.T) {
 		code := code
 		// A client that would follow is overruled, and left as it was.
 		client := &http.Client{Transport: &http.Transport{}}
+		given := func() *http.Client { return client }
 		g := newRig(t, func(w http.ResponseWriter, r *http.Request) {
 			http.Redirect(w, r, other.URL+"/v1/table", code)
-		}, nil, func(c *Config) { c.Client = client })
+		}, nil, func(c *Config) { c.Client = given })
 		g.time.poll(t)
 		g.wantLine("!", fmt.Sprintf("status %d", code), other.URL)
 		if got := Current(g.feed); got != nil {

@@ -478,7 +478,7 @@ func FuzzIndex(f *testing.F) {
 		s.parts = map[string][]byte{table.PartPath(table.PartSum(first)): first, table.PartPath(table.PartSum(second)): second}
 		s.mu.Unlock()
 		clock := newFakeTime()
-		feed := start(Config{Endpoints: []string{site.server.URL}, Interval: 1, Timeout: 10e9, MaxBytes: 1 << 20, Client: site.server.Client()}, nil, clock.timing())
+		feed := start(Config{Endpoints: []string{site.server.URL}, Interval: 1, Timeout: 10e9, MaxBytes: 1 << 20, Client: func() *http.Client { return site.server.Client() }}, nil, clock.timing())
 		o := feed.poll()
 		feed.Stop()
 		if o.err != nil {

@@ -1,9 +1,12 @@
 package yaegi
 
 import (
+	"crypto/sha256"
+	"errors"
 	"fmt"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"path/filepath"
 	"reflect"
 	"runtime"
@@ -85,4 +88,72 @@ func letGo(t *testing.T, handle func(int64, http.ResponseWriter, *http.Request),
 		t.Errorf("the heap grew by %d MB through %d tables of %d MB", grown>>20, tables, size>>20)
 	}
 	runtime.KeepAlive(handler)
+}
+
+// TestFirstTableIsLetGo: the table that was there when a middleware was made, from
+// a cache file, goes when another comes.
+func TestFirstTableIsLetGo(t *testing.T) {
+	const size = 64 << 20
+	gopath := t.TempDir()
+	if _, err := stack.CopyPlugin(gopath, false, nil); err != nil {
+		t.Fatal(err)
+	}
+	title := strings.Repeat("x", size)
+	body := func(revision int) string {
+		return fmt.Sprintf(`{"revision":%d,"issuedAt":"2026-11-21T17:00:00Z","plans":{"apps/p":{"title":"%s"}},
+			"apis":{},"subscriptions":{},"applications":{},"keys":{}}`, revision, title)
+	}
+	var open atomic.Bool
+	var polls atomic.Int64
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if !open.Load() {
+			w.WriteHeader(http.StatusServiceUnavailable)
+			return
+		}
+		w.Header().Set("ETag", `"2"`)
+		if r.Header.Get("If-None-Match") == `"2"` {
+			polls.Add(1)
+			w.WriteHeader(http.StatusNotModified)
+			return
+		}
+		fmt.Fprint(w, body(2))
+	}))
+	t.Cleanup(server.Close)
+	file := filepath.Join(t.TempDir(), "table.cache")
+	writeCacheFile(t, file, server.URL, body(1))
+	handler := newHandlerWith(t, gopath, server.URL, http.NotFoundHandler(), func(sync reflect.Value) {
+		sync.FieldByName("Interval").SetString("100ms")
+		sync.FieldByName("CacheFile").SetString(file)
+	})
+	c := newCall("")
+	if c.serve(handler); c.status != http.StatusUnauthorized {
+		t.Fatalf("got status %d, so the kept table is not in force", c.status)
+	}
+	before := settledHeap().HeapAlloc
+	open.Store(true)
+	err := stack.Until(t.Context(), "the second table", time.Minute, func() error {
+		if polls.Load() < 3 {
+			return errors.New("it is not in force")
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	after := settledHeap().HeapAlloc
+	t.Logf("the heap has %d MB with the first table and %d MB with the second", before>>20, after>>20)
+	if after > before+size/2 {
+		t.Errorf("the heap grew by %d MB when another table came", (after-before)>>20)
+	}
+	runtime.KeepAlive(handler)
+}
+
+// writeCacheFile writes what a gateway keeps of a table of revision 1.
+func writeCacheFile(t *testing.T, file, endpoint, body string) {
+	t.Helper()
+	line := fmt.Sprintf(`{"confirmed":"2026-11-21T17:00:00Z","format":"tollgate table cache 1","endpoint":%q,"etag":"","revision":1,"bytes":%d,"sha256":"%x"}`+"\n",
+		endpoint, len(body), sha256.Sum256([]byte(body)))
+	if err := os.WriteFile(file, []byte(line+body), 0o600); err != nil {
+		t.Fatal(err)
+	}
 }
