@@ -88,6 +88,13 @@ func (a *access) check(r *http.Request) error {
 	return nil
 }
 
+// guarded says whether anybody may be refused.
+func (a *access) guarded() bool {
+	a.mu.RLock()
+	defer a.mu.RUnlock()
+	return len(a.tokens) > 0 || a.authorities != nil
+}
+
 // hasToken compares the presented token, hashed so that neither its length nor
 // its text shows in the time taken.
 func hasToken(r *http.Request, tokens [][sha256.Size]byte) bool {

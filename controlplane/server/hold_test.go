@@ -360,6 +360,15 @@ func TestHeldAreCheap(t *testing.T) {
 	})
 }
 
+// allocated returns how many bytes f allocates.
+func allocated(f func()) uint64 {
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	f()
+	runtime.ReadMemStats(&after)
+	return after.TotalAlloc - before.TotalAlloc
+}
+
 // memoryInUse returns how many bytes the heap and the stacks have.
 func memoryInUse() uint64 {
 	runtime.GC()

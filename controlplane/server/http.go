@@ -3,16 +3,18 @@ package server
 import (
 	"encoding/json"
 	"errors"
+	"fmt"
 	"net/http"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/tollgate-apim/tollgate/controlplane/signing"
 	"github.com/tollgate-apim/tollgate/table"
 )
 
-// Handler returns what answers requests: the table, and /healthz, which needs no
-// token because it tells nothing but counts.
+// Handler returns what answers requests: the table, its parts, and /healthz, which
+// needs neither token nor certificate because it tells nothing but counts.
 func (s *Server) Handler() http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		var err error
@@ -23,6 +25,9 @@ func (s *Server) Handler() http.Handler {
 			err = s.serveHealth(w, r)
 		default:
 			err = errNotFound
+			if sum, ok := strings.CutPrefix(r.URL.Path, table.PartPath("")); ok {
+				err = s.servePart(w, r, sum)
+			}
 		}
 		if err != nil {
 			s.fail(w, r, err)
@@ -30,9 +35,17 @@ func (s *Server) Handler() http.Handler {
 	})
 }
 
+// The media types of what is served.
+const (
+	typeOfTable = "application/json"
+	typeOfIndex = "application/vnd.tollgate.index+json"
+)
+
 // Why a request is not answered with what it asks for.
 var (
 	errNotFound     = errors.New("there is nothing here")
+	errNoPart       = errors.New("there is no such part, or not any more: ask for " + table.Path + " again")
+	errOnlyIndex    = errors.New("this table is only served in parts: ask with Accept: " + typeOfIndex + ", as gateways do that can read parts; serve --parts-above sets how large a table may be before that")
 	errMethod       = errors.New("only GET and HEAD are allowed")
 	errUnauthorized = errors.New("a valid token is required")
 	errForbidden    = errors.New("a valid client certificate is required")
@@ -45,6 +58,10 @@ func (s *Server) fail(w http.ResponseWriter, r *http.Request, err error) {
 	switch {
 	case errors.Is(err, errNotFound):
 		status, detail = http.StatusNotFound, errNotFound.Error()
+	case errors.Is(err, errNoPart):
+		status, detail = http.StatusNotFound, errNoPart.Error()
+	case errors.Is(err, errOnlyIndex):
+		status, detail = http.StatusNotAcceptable, errOnlyIndex.Error()
 	case errors.Is(err, errMethod):
 		status, detail = http.StatusMethodNotAllowed, errMethod.Error()
 		w.Header().Set("Allow", "GET, HEAD")
@@ -103,6 +120,7 @@ func (s *Server) serveTable(w http.ResponseWriter, r *http.Request) error {
 		return errNoTable
 	}
 	h := w.Header()
+	h.Set("Vary", "Accept, Accept-Encoding, Authorization, Prefer")
 	known := r.Header.Values("If-None-Match")
 	if wait, ok := preferredWait(r.Header.Values("Prefer")); ok && len(known) > 0 && r.Method == http.MethodGet {
 		if matches(known, e.choose(r).etag) {
@@ -115,29 +133,78 @@ func (s *Server) serveTable(w http.ResponseWriter, r *http.Request) error {
 		}
 		h.Set("Preference-Applied", "wait="+strconv.Itoa(int(wait/time.Second)))
 	}
+	if e.index && !accepts(r.Header.Values("Accept"), typeOfIndex) {
+		return errOnlyIndex
+	}
 	h.Set("Cache-Control", "no-cache")
-	h.Set("Vary", "Accept-Encoding, Authorization, Prefer")
 	rep := e.choose(r)
 	h.Set("ETag", rep.etag)
 	if matches(known, rep.etag) {
 		w.WriteHeader(http.StatusNotModified)
 		return nil
 	}
-	if rep.coding != "" {
-		h.Set("Content-Encoding", rep.coding)
-	}
 	if e.signatures != "" {
 		h.Set(signing.Header, e.signatures)
 	}
-	h.Set("Content-Type", "application/json")
-	h.Set("Content-Length", strconv.Itoa(len(rep.body)))
-	if r.Method == http.MethodHead {
+	h.Set("Content-Type", typeOfTable)
+	if e.index {
+		h.Set("Content-Type", typeOfIndex)
+	}
+	s.send(w, r, rep)
+	return nil
+}
+
+// servePart serves the part of a sum.
+func (s *Server) servePart(w http.ResponseWriter, r *http.Request, sum string) error {
+	if !reads(r) {
+		return errMethod
+	}
+	if err := s.access.check(r); err != nil {
+		return err
+	}
+	p := s.shelf.find(sum)
+	if p == nil {
+		return errNoPart
+	}
+	h := w.Header()
+	if s.access.guarded() {
+		h.Set("Cache-Control", "private, max-age=31536000, immutable")
+		h.Set("Vary", "Accept-Encoding, Authorization")
+	} else {
+		h.Set("Cache-Control", "public, max-age=31536000, immutable")
+		h.Set("Vary", "Accept-Encoding")
+	}
+	rep := representation{p.zipped, "gzip", `"` + sum + `-gzip"`}
+	if !acceptsGzip(r.Header.Values("Accept-Encoding")) {
+		text, err := p.text()
+		if err != nil {
+			return fmt.Errorf("reading part: %w", err)
+		}
+		rep = representation{text, "", `"` + sum + `"`}
+	}
+	h.Set("ETag", rep.etag)
+	if matches(r.Header.Values("If-None-Match"), rep.etag) {
+		w.WriteHeader(http.StatusNotModified)
 		return nil
 	}
-	if _, err := w.Write(rep.body); err != nil {
-		s.log.Debug("table not delivered", "error", err)
-	}
+	h.Set("Content-Type", typeOfTable)
+	s.send(w, r, rep)
 	return nil
+}
+
+// send writes a representation whose other header fields are set.
+func (s *Server) send(w http.ResponseWriter, r *http.Request, rep representation) {
+	h := w.Header()
+	if rep.coding != "" {
+		h.Set("Content-Encoding", rep.coding)
+	}
+	h.Set("Content-Length", strconv.Itoa(len(rep.body)))
+	if r.Method == http.MethodHead {
+		return
+	}
+	if _, err := w.Write(rep.body); err != nil {
+		s.log.Debug("answer not delivered", "error", err)
+	}
 }
 
 // hold returns once e is superseded, the server is about to stop, the client has

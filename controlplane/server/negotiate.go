@@ -1,6 +1,7 @@
 package server
 
 import (
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -15,16 +16,43 @@ func acceptsGzip(fields []string) bool {
 		if coding != "gzip" && coding != "x-gzip" && coding != "*" {
 			continue
 		}
-		weight := 1.0
-		if q, ok := strings.CutPrefix(strings.ToLower(strings.ReplaceAll(parameters, " ", "")), "q="); ok {
-			weight, _ = strconv.ParseFloat(q, 64) // what is no number weighs nothing
-		}
 		if coding != "*" {
-			return weight > 0
+			return weight(parameters) > 0
 		}
-		accepted = weight > 0
+		accepted = weight(parameters) > 0
 	}
 	return accepted
+}
+
+// accepts reads Accept (RFC 9110, 12.5.1): of the ranges that a type is in, the
+// narrowest counts. Without the field all is accepted.
+func accepts(fields []string, mediaType string) bool {
+	if len(fields) == 0 {
+		return true
+	}
+	kind, _, _ := strings.Cut(mediaType, "/")
+	ranges := []string{"*/*", kind + "/*", mediaType}
+	narrowest, accepted := -1, false
+	for _, item := range splitOutsideQuotes(strings.Join(fields, ","), ',') {
+		name, parameters, _ := strings.Cut(item, ";")
+		width := slices.Index(ranges, strings.ToLower(strings.TrimSpace(name)))
+		if width >= 0 && width >= narrowest {
+			narrowest, accepted = width, weight(parameters) > 0
+		}
+	}
+	return accepted
+}
+
+// weight returns the weight among the parameters of an item, which is 1 unless
+// told. What is no number weighs nothing.
+func weight(parameters string) float64 {
+	for _, parameter := range strings.Split(parameters, ";") {
+		if q, ok := strings.CutPrefix(strings.ToLower(strings.ReplaceAll(parameter, " ", "")), "q="); ok {
+			w, _ := strconv.ParseFloat(q, 64)
+			return w
+		}
+	}
+	return 1
 }
 
 // matches reads If-None-Match (RFC 9110, 13.1.2), which compares weakly.

@@ -9,6 +9,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"log/slog"
 	"sync"
@@ -27,10 +28,14 @@ type Server struct {
 	closing chan struct{} // closed by Release
 	release func()        // closes it, once
 
+	partsAbove int
+
 	making sync.Mutex // held while an edition is made
 	keys   []ed25519.PrivateKey
+	split  *partition // of the table in force; nil if that is one document
 
 	access access
+	shelf  shelf
 
 	mu      sync.RWMutex
 	edition *edition // nil before the first
@@ -41,6 +46,7 @@ type Server struct {
 type document struct {
 	revision int64
 	issuedAt time.Time
+	index    bool // rather than a whole table
 	body     []byte
 	zipped   []byte
 	// name begins the entity tags. Gateways know by it that another endpoint has
@@ -86,22 +92,34 @@ type health struct {
 // Options say what stays as it is while a server runs.
 type Options struct {
 	Log *slog.Logger
+	// PartsAbove is how many rows (keys, applications and subscriptions) a table
+	// may have and still be served as one document; 0 means DefaultPartsAbove.
+	PartsAbove int
 }
+
+// DefaultPartsAbove rows are about 2 MB.
+const DefaultPartsAbove = 10_000
 
 // New returns a server without a table, which admits everybody.
 func New(o Options) *Server {
+	if o.PartsAbove == 0 {
+		o.PartsAbove = DefaultPartsAbove
+	}
 	closing := make(chan struct{})
 	s := &Server{
-		log: o.Log, health: health{Status: "starting"},
+		log: o.Log, partsAbove: o.PartsAbove, health: health{Status: "starting"},
 		closing: closing, release: sync.OnceFunc(func() { close(closing) }),
 	}
 	s.access.configureLocked(nil)
 	return s
 }
 
-// Release answers those who are being held, and holds nobody any more. It is for
-// a server that is about to stop.
-func (s *Server) Release() { s.release() }
+// Release answers those who are being held, and holds nobody any more. It also
+// ends what the server does by itself. It is for a server that is about to stop.
+func (s *Server) Release() {
+	s.release()
+	s.shelf.close()
+}
 
 // Publish puts t in force, revision and time of issue included, and notes what
 // was found about it. The caller says what changed since the last call; nil
@@ -121,9 +139,19 @@ func (s *Server) Publish(t *table.Table, change *compile.Change, findings []find
 	if err := table.Validate(t); err != nil {
 		return fmt.Errorf("validating table: %w", err)
 	}
-	d, err := newDocument(t)
+	split, err := s.divide(t, change)
+	if err != nil {
+		return fmt.Errorf("dividing table: %w", err)
+	}
+	d, err := newDocument(t, split)
 	if err != nil {
 		return err
+	}
+	s.split = split
+	if split != nil {
+		s.shelf.put(split.parts) // before anybody learns of them
+	} else {
+		s.shelf.put(nil)
 	}
 	if last != nil && last.name == d.name {
 		s.note(last, findings) // nobody who waits for another is disturbed
@@ -151,7 +179,30 @@ func (s *Server) SignWith(keys []ed25519.PrivateKey) {
 	}
 }
 
-func newDocument(t *table.Table) (*document, error) {
+// divide returns t in parts, or nil if it is to be one document.
+func (s *Server) divide(t *table.Table, change *compile.Change) (*partition, error) {
+	if len(t.Subscriptions)+len(t.Applications)+len(t.Keys) <= s.partsAbove {
+		return nil, nil
+	}
+	if s.split != nil && change != nil {
+		if next, err := s.split.with(t, change); next != nil || err != nil {
+			return next, err
+		}
+	}
+	next, err := split(t, s.split)
+	if errors.Is(err, errTooLarge) {
+		s.log.Warn("the table is served as one document", "because", err)
+		return nil, nil
+	}
+	return next, err
+}
+
+// newDocument returns t as it is sent: as one document, or, if it is divided, as
+// an index.
+func newDocument(t *table.Table, divided *partition) (*document, error) {
+	if divided != nil {
+		t = divided.index(t)
+	}
 	body, err := json.Marshal(t)
 	if err != nil {
 		return nil, fmt.Errorf("encoding table: %w", err)
@@ -162,25 +213,38 @@ func newDocument(t *table.Table) (*document, error) {
 	}
 	sum := sha256.Sum256(body)
 	return &document{
-		revision: t.Revision, issuedAt: t.IssuedAt, body: body, zipped: zipped, name: hex.EncodeToString(sum[:16]),
+		revision: t.Revision, issuedAt: t.IssuedAt, index: divided != nil, body: body, zipped: zipped, name: hex.EncodeToString(sum[:16]),
 	}, nil
 }
 
+// zippers are writers of gzip that can be used again: a new one has to be given
+// a megabyte first.
+var zippers = sync.Pool{New: func() any {
+	// Most of a table is digests, which no effort makes smaller.
+	z, err := gzip.NewWriterLevel(nil, gzip.BestSpeed)
+	if err != nil {
+		panic(err) // The level is one.
+	}
+	return z
+}}
+
 // compressed returns data in the format of gzip.
 func compressed(data []byte) ([]byte, error) {
-	var zipped bytes.Buffer
-	// Most of a table is digests, which no effort makes smaller.
-	z, err := gzip.NewWriterLevel(&zipped, gzip.BestSpeed)
-	if err != nil {
-		return nil, err
+	z, ok := zippers.Get().(*gzip.Writer)
+	if !ok {
+		panic("a zipper is none")
 	}
+	defer zippers.Put(z)
+	var zipped bytes.Buffer
+	z.Reset(&zipped)
 	if _, err := z.Write(data); err != nil {
 		return nil, err
 	}
 	if err := z.Close(); err != nil {
 		return nil, err
 	}
-	return zipped.Bytes(), nil
+	// Without the room that is left behind it: there may be many of these.
+	return bytes.Clone(zipped.Bytes()), nil
 }
 
 func newEdition(d *document, keys []ed25519.PrivateKey) *edition {

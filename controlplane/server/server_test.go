@@ -77,7 +77,7 @@ func TestTable(t *testing.T) {
 	etag := res.Header.Get("ETag")
 	wantHeader := http.Header{
 		"Cache-Control":  {"no-cache"},
-		"Vary":           {"Accept-Encoding, Authorization, Prefer"},
+		"Vary":           {"Accept, Accept-Encoding, Authorization, Prefer"},
 		"Content-Type":   {"application/json"},
 		"Content-Length": {res.Header.Get("Content-Length")},
 		"Etag":           {etag},

@@ -41,6 +41,7 @@ type serveOptions struct {
 	tlsCert       string
 	tlsKey        string
 	clientCA      string
+	partsAbove    int
 	allowInsecure bool
 	logFormat     string
 }
@@ -72,6 +73,7 @@ of modification), file:PATH (a number in a file), clock, or auto: git, or else c
 	f.StringVar(&o.tlsCert, "tls-cert", "", "file with the certificate chain, PEM")
 	f.StringVar(&o.tlsKey, "tls-key", "", "file with the certificate's key, PEM")
 	f.StringVar(&o.clientCA, "client-ca", "", "file with the authorities, PEM, of which gateways must present a certificate")
+	f.IntVar(&o.partsAbove, "parts-above", server.DefaultPartsAbove, "how many keys, applications and subscriptions together a table may have and still be served as one document")
 	f.BoolVar(&o.allowInsecure, "allow-insecure-listen", false, "listen beyond loopback without TLS, or without both token and client certificates")
 	f.StringVar(&o.logFormat, "log-format", "text", "text or json")
 	return cmd
@@ -91,7 +93,7 @@ func serve(ctx context.Context, o serveOptions, stderr io.Writer) error {
 		return err
 	}
 	log := newLogger(o.logFormat, stderr)
-	s := server.New(server.Options{Log: log})
+	s := server.New(server.Options{Log: log, PartsAbove: o.partsAbove})
 	files, err := reload.Start(log, o.sources(s, log)...)
 	if err != nil {
 		return err
@@ -293,6 +295,9 @@ func (o serveOptions) check() error {
 	}
 	if len(o.signingKeys) > signing.MaxKeys {
 		problems = append(problems, fmt.Errorf("--signing-key: given %d times, must be at most %d", len(o.signingKeys), signing.MaxKeys))
+	}
+	if o.partsAbove < 1 {
+		problems = append(problems, fmt.Errorf("--parts-above: %d, must be 1 or more", o.partsAbove))
 	}
 	host, _, err := net.SplitHostPort(o.listen)
 	switch {
