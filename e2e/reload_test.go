@@ -33,6 +33,11 @@ func TestReloads(t *testing.T) {
 	)
 	g.protect(t, "reloads.test", byHeader(g.config("reloads/api")))
 	g.protect(t, "second.reloads.test", byHeader(g.config("reloads/api")))
+	held := ownSync(t, g.plane.URL)
+	up(t, held)
+	waiting := byHeader(g.config("reloads/api"))
+	waiting.Sync.Endpoint, waiting.Sync.Wait = held.URL, "30s"
+	g.protect(t, "waiting.reloads.test", waiting)
 	call := func(header ...string) answer {
 		return g.send(t, "reloads.test", "GET /", append(header, apiKeyHeader+"reloads-key")...)
 	}
@@ -46,15 +51,15 @@ func TestReloads(t *testing.T) {
 	polls := len(g.sync.Polls())
 	begin := time.Now()
 
-	held := make(chan answer, 1)
-	go func() { held <- call("X-Hold: reloads") }()
+	late := make(chan answer, 1)
+	go func() { late <- call("X-Hold: reloads") }()
 	load := g.startLoad(t, "reloads.test", "reloads-key")
 	for i := 1; i <= reloads; i++ {
 		g.reload(t, i)
 	}
 	counted := load.stop()
 	g.upstream.Release("reloads")
-	admitted(t, <-held)
+	admitted(t, <-late)
 	elapsed := time.Since(begin)
 
 	t.Run("no request is refused or lost", func(t *testing.T) {
@@ -86,6 +91,12 @@ func TestReloads(t *testing.T) {
 			t.Errorf("there were %d polls in %s, want %d at most", len(during), elapsed, most)
 		}
 		checkPace(t, during, 0)
+	})
+	t.Run("a request that waits goes on waiting", func(t *testing.T) {
+		// One for the table, and one for each half minute since.
+		if n := len(held.Polls()); n > 2+int(time.Since(first)/(20*time.Second)) {
+			t.Errorf("the endpoint that holds requests got %d", n)
+		}
 	})
 	t.Run("no goroutine is left", func(t *testing.T) {
 		var after int

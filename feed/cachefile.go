@@ -314,7 +314,7 @@ func (c *Cache) writeCache(s *Snapshot, body []byte, unchecked bool, kept map[st
 		return nil, nil, err
 	}
 	c.sweep()
-	now, err := c.writeParts(table.LoadedParts(s.Table), kept)
+	now, err := c.writeParts(s.Table, kept)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -326,10 +326,11 @@ func (c *Cache) writeCache(s *Snapshot, body []byte, unchecked bool, kept map[st
 	return line, now, nil
 }
 
-// writeParts writes the parts that are not kept yet.
-func (c *Cache) writeParts(parts []*table.Part, kept map[string]bool) (map[string]bool, error) {
+// writeParts writes the parts of a table that are not kept yet, and returns the
+// sums of all.
+func (c *Cache) writeParts(t *table.Table, kept map[string]bool) (map[string]bool, error) {
 	now := map[string]bool{}
-	if len(parts) == 0 {
+	if len(t.Parts) == 0 {
 		return now, nil
 	}
 	folder := partsFolder(c.path)
@@ -343,8 +344,7 @@ func (c *Cache) writeParts(parts []*table.Part, kept map[string]bool) (map[strin
 	if info, err := os.Lstat(folder); err != nil || !info.IsDir() {
 		return nil, fmt.Errorf("%s is no folder", folder)
 	}
-	for _, part := range parts {
-		sum := part.Sum()
+	for i, sum := range t.Parts {
 		if now[sum] {
 			continue
 		}
@@ -352,6 +352,7 @@ func (c *Cache) writeParts(parts []*table.Part, kept map[string]bool) (map[strin
 		if kept[sum] {
 			continue
 		}
+		part := table.LoadedParts(t)[i]
 		if err := c.replace(filepath.Join(folder, sum), []byte(part.Text())); err != nil {
 			return nil, err
 		}

@@ -1175,3 +1175,47 @@ func FuzzAnswer(f *testing.F) {
 		}
 	})
 }
+
+// Wherever an answer is cut, it changes nothing, and the next one is taken.
+func TestCutAtEveryByte(t *testing.T) {
+	body := tableBody(43, "new")
+	var zipped strings.Builder
+	zip := gzip.NewWriter(&zipped)
+	_, _ = zip.Write([]byte(body))
+	_ = zip.Close()
+	chunk := func(text string) string { return fmt.Sprintf("%x\r\n%s\r\n", len(text), text) }
+	for name, response := range map[string]string{
+		"length":  fmt.Sprintf("HTTP/1.1 200 OK\r\nETag: \"b\"\r\nContent-Length: %d\r\n\r\n%s", len(body), body),
+		"chunks":  "HTTP/1.1 200 OK\r\nETag: \"b\"\r\nTransfer-Encoding: chunked\r\n\r\n" + chunk(body[:50]) + chunk(body[50:]) + "0\r\n\r\n",
+		"close":   "HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n" + body,
+		"gzip":    fmt.Sprintf("HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: %d\r\n\r\n%s", zipped.Len(), zipped.String()),
+		"refusal": "HTTP/1.1 404 Not Found\r\nContent-Length: 5\r\n\r\nsorry",
+	} {
+		cut := 0
+		g := newRig(t, serve(`"a"`, tableBody(42, "old")), nil, func(c *Config) {
+			c.Client = client(&http.Transport{DisableKeepAlives: true})
+		})
+		g.time.poll(t)
+		before := Current(g.feed).Table
+		g.answer(func(w http.ResponseWriter, _ *http.Request) {
+			conn, _, err := w.(http.Hijacker).Hijack()
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			_, _ = conn.Write([]byte(response[:cut]))
+			_ = conn.Close()
+		})
+		for ; cut < len(response); cut += 7 {
+			g.time.poll(t)
+			if Current(g.feed).Table != before {
+				t.Fatalf("%s: cut after %d of %d bytes, it came in force", name, cut, len(response))
+			}
+		}
+		cut = len(response)
+		g.time.poll(t)
+		if taken := Current(g.feed).Table != before; taken != (name != "refusal") {
+			t.Errorf("%s: whole, it came in force: %t", name, taken)
+		}
+	}
+}
