@@ -22,7 +22,7 @@ import (
 // The objects in force are those as of the last Edits. What is read after that
 // does nothing to them.
 type Cache struct {
-	readings   []*reading      // in the order of the files
+	readings   []*reading      // in the order of the files, which is that of paths
 	kustomized map[string]bool // folders with a kustomization
 	entries    map[space]map[string]*entry
 	// namers has the drafts of applications that name a Secret, by its namespace
@@ -72,8 +72,8 @@ func NewCache() *Cache {
 	}
 }
 
-// Read makes files the ones whose objects count, and reads those that are not as
-// they were. It never fails: what cannot be used is left out, with a finding. Of
+// Read makes files, ordered by path, the ones whose objects count, and reads those
+// that are not as they were. It never fails: what cannot be used is left out, with a finding. Of
 // two objects of one kind and name the first is kept, in the order of files and
 // lines. When ctx ends it returns at once, with what it has so far.
 func (c *Cache) Read(ctx context.Context, files []File) {
@@ -89,25 +89,29 @@ type job struct {
 // read lets load read the files that are not as they were. Its error says that a
 // file must be read again even if it is as it was.
 func (c *Cache) read(ctx context.Context, files []File, load func(l *loader, place int) error) {
-	gone := make(map[string]*reading, len(c.readings))
-	for _, r := range c.readings {
-		gone[r.file.Path] = r
-	}
 	c.kustomized = map[string]bool{}
 	readings := make([]*reading, len(files))
 	var jobs []*job
+	before := c.readings
+	var gone []*reading
 	for i, f := range files {
 		if isKustomization(f.Path) {
 			c.kustomized[filepath.Dir(f.Path)] = true
 		}
-		before := gone[f.Path]
-		delete(gone, f.Path)
-		if before != nil && before.settled && before.file == f {
-			readings[i] = before
+		for len(before) > 0 && before[0].file.Path < f.Path {
+			gone, before = append(gone, before[0]), before[1:]
+		}
+		j := &job{place: i}
+		if len(before) > 0 && before[0].file.Path == f.Path {
+			j.before, before = before[0], before[1:]
+		}
+		if j.before != nil && j.before.settled && j.before.file == f {
+			readings[i] = j.before
 		} else {
-			jobs = append(jobs, &job{place: i, before: before})
+			jobs = append(jobs, j)
 		}
 	}
+	gone = append(gone, before...)
 	inParallel(ctx, jobs, func(l *loader, j *job) {
 		file := files[j.place]
 		after := &reading{file: file, settled: file.settled(time.Now())}

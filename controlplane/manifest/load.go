@@ -11,7 +11,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"path/filepath"
 	"reflect"
 	"regexp"
 	"slices"
@@ -202,8 +201,11 @@ func (p *piece) tells() bool {
 // isKustomization tells the file by which Kustomize composes manifests. It is no
 // manifest itself.
 func isKustomization(path string) bool {
-	name := filepath.Base(path)
-	return name == "kustomization.yaml" || name == "kustomization.yml"
+	name, ok := strings.CutSuffix(path, "kustomization.yaml")
+	if !ok {
+		name, ok = strings.CutSuffix(path, "kustomization.yml")
+	}
+	return ok && (name == "" || os.IsPathSeparator(name[len(name)-1]))
 }
 
 // add appends an object to those of its kind.

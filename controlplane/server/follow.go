@@ -3,8 +3,8 @@ package server
 import (
 	"context"
 	"log/slog"
+	"maps"
 	"os"
-	"reflect"
 	"slices"
 	"strings"
 	"time"
@@ -34,7 +34,8 @@ const (
 	// commit is being checked out.
 	patient = 10
 	// recheck is how often manifests are looked at without being told to: file
-	// systems lose events, and network file systems send none.
+	// systems lose events, and network file systems send none. It is longer where
+	// that would take more than a hundredth of the time.
 	recheck = 30 * time.Second
 	// retry is the same while they cannot be listed: what is gone is not watched.
 	retry = time.Second
@@ -62,6 +63,8 @@ type Follower struct {
 	Server    *Server
 	Log       *slog.Logger
 
+	lister   *manifest.Lister         // of Paths
+	listing  time.Duration            // how long listing everything took
 	tree     manifest.Tree            // as last read
 	number   revision.Number          // of what was last read
 	noNumber error                    // why that has none
@@ -81,11 +84,11 @@ type Follower struct {
 // Run reads the manifests and then follows them until ctx ends. It fails if they
 // cannot be listed at the start; afterwards it goes on, whatever happens.
 func (f *Follower) Run(ctx context.Context) error {
-	f.cache, f.compiled = manifest.NewCache(), compile.NewIncremental()
+	f.lister, f.cache, f.compiled = manifest.NewLister(f.Paths), manifest.NewCache(), compile.NewIncremental()
 	if f.Revisions == nil {
 		f.Revisions = revision.Clock{}
 	}
-	if err := f.reload(ctx); err != nil {
+	if err := f.reload(ctx, nil); err != nil {
 		return err
 	}
 	timer := time.NewTimer(recheck)
@@ -94,20 +97,21 @@ func (f *Follower) Run(ctx context.Context) error {
 		if f.lost {
 			timer.Reset(retry)
 		} else {
-			timer.Reset(recheck)
+			timer.Reset(max(recheck, 100*f.listing))
 		}
+		var folders []string
 		select {
 		case <-ctx.Done():
 			return nil
 		case change := <-f.Changes:
-			f.settle(ctx, change)
+			folders = f.settle(ctx, change)
 		case <-timer.C:
 			// What was lost is read and watched again even if it is as before.
 			if !f.lost && f.isAsRead(ctx) {
 				continue
 			}
 		}
-		if err := f.reload(ctx); err != nil {
+		if err := f.reload(ctx, folders); err != nil {
 			f.keepOutAll(err)
 		}
 	}
@@ -116,8 +120,10 @@ func (f *Follower) Run(ctx context.Context) error {
 // isAsRead reports whether manifests and their revision are as they were read
 // last, as far as can be told without reading them again.
 func (f *Follower) isAsRead(ctx context.Context) bool {
-	tree, err := manifest.List(f.Paths)
-	if err != nil || !reflect.DeepEqual(tree, f.tree) {
+	start := time.Now()
+	tree, err := f.lister.List(nil)
+	f.listing = time.Since(start)
+	if err != nil || !tree.Equal(f.tree) {
 		return false
 	}
 	number, err := f.Revisions.Of(ctx, tree)
@@ -136,8 +142,9 @@ func (f *Follower) keepOutAll(why error) {
 	f.keepOut([]finding.Finding{{Rule: finding.File, Severity: finding.Error, Problem: why.Error()}}, why)
 }
 
-// settle waits until a change is complete.
-func (f *Follower) settle(ctx context.Context, change watch.Change) {
+// settle waits until a change is complete, and returns the folders in which it is;
+// nil if it may be anywhere.
+func (f *Follower) settle(ctx context.Context, change watch.Change) []string {
 	calm, end := time.NewTimer(calmAfter(change)), time.NewTimer(patience)
 	defer calm.Stop()
 	defer end.Stop()
@@ -146,13 +153,15 @@ func (f *Follower) settle(ctx context.Context, change watch.Change) {
 		case next := <-f.Changes:
 			change = change.And(next)
 			calm.Reset(calmAfter(change))
+			continue
 		case <-calm.C:
-			return
 		case <-end.C:
-			return
 		case <-ctx.Done():
-			return
 		}
+		if change.Folders == nil {
+			return nil
+		}
+		return slices.Collect(maps.Keys(change.Folders))
 	}
 }
 
@@ -173,10 +182,11 @@ func calmAfter(change watch.Change) time.Duration {
 	return quietPlaced
 }
 
-// reload reads the manifests and publishes what they make. It fails if they
-// cannot be listed or make no table.
-func (f *Follower) reload(ctx context.Context) error {
-	err := f.read(ctx)
+// reload reads the manifests, of which some folders changed or, for nil, anything,
+// and publishes what they make. It fails if they cannot be listed or make no
+// table.
+func (f *Follower) reload(ctx context.Context, folders []string) error {
+	err := f.read(ctx, folders)
 	f.lost = err != nil
 	if err != nil || ctx.Err() != nil {
 		return err
@@ -292,20 +302,21 @@ func breaks(broken, accepted map[string][]string) bool {
 
 // read reads the manifests and their revision, again if they change meanwhile. It
 // fails if they cannot be listed.
-func (f *Follower) read(ctx context.Context) error {
+func (f *Follower) read(ctx context.Context, folders []string) error {
 	for attempt := 1; ; attempt++ {
-		before, err := manifest.List(f.Paths)
+		before, err := f.lister.List(folders)
 		if err != nil {
 			return err
 		}
-		folders := f.watch(before, nil)
+		watched := f.watch(before, nil)
 		f.cache.Read(ctx, before.Files)
 		f.tree = before
 		f.number, f.noNumber = f.Revisions.Of(ctx, before)
-		f.watch(before, folders)
-		after, err := manifest.List(f.Paths)
-		changed := err != nil || !reflect.DeepEqual(before, after)
-		var change watch.Change
+		f.watch(before, watched)
+		// Where nothing happened nothing has changed, as far as it was watched.
+		after, err := f.lister.List(f.lister.Looked())
+		changed := err != nil || !before.Equal(after)
+		change := watch.Change{Folders: map[string]bool{}}
 		select {
 		case <-ctx.Done():
 			return nil
@@ -317,7 +328,9 @@ func (f *Follower) read(ctx context.Context) error {
 		if attempt >= patient || !lost && (!changed || attempt >= attempts) {
 			return nil
 		}
-		f.settle(ctx, change)
+		if folders = f.settle(ctx, change); err != nil {
+			folders = nil
+		}
 	}
 }
 

@@ -4,6 +4,7 @@ package watch
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"path/filepath"
 
 	"github.com/fsnotify/fsnotify"
@@ -18,8 +19,8 @@ type Watcher struct {
 	done    chan struct{}
 }
 
-// Change is what happened in the folders since the last one was delivered. The
-// zero Change is about nothing that matters by its name, such as folders, links
+// Change is what happened in the folders since the last one was delivered. One
+// without a Path is about nothing that matters by its name, such as folders, links
 // and hidden files; what they are for may have changed all the same.
 type Change struct {
 	// Path is a file that was put in place or written.
@@ -31,11 +32,18 @@ type Change struct {
 	// More says that Path is not all: another file that matters changed, or one
 	// went away, or nobody knows what happened.
 	More bool
+	// Folders has the folders in which something happened; nil if it may have been
+	// anywhere.
+	Folders map[string]bool
 }
 
 // And returns both changes as one.
 func (c Change) And(next Change) Change {
 	out := Change{Path: c.Path, Written: c.Written || next.Written, More: c.More || next.More}
+	if c.Folders != nil && next.Folders != nil {
+		out.Folders = maps.Clone(c.Folders)
+		maps.Copy(out.Folders, next.Folders)
+	}
 	switch {
 	case c.Path == "":
 		out.Path = next.Path
@@ -98,7 +106,11 @@ func (w *Watcher) run() {
 			if !ok {
 				return
 			}
-			change, changes = change.And(w.change(e)), w.changes
+			next := w.change(e)
+			if changes != nil {
+				next = change.And(next)
+			}
+			change, changes = next, w.changes
 		case _, ok := <-w.fs.Errors:
 			if !ok {
 				return
@@ -112,12 +124,16 @@ func (w *Watcher) run() {
 }
 
 func (w *Watcher) change(e fsnotify.Event) Change {
+	change := Change{Folders: map[string]bool{filepath.Dir(e.Name): true}}
 	switch {
 	case !w.matters(filepath.Base(e.Name)):
-		return Change{}
+		return change
 	case e.Op.Has(fsnotify.Remove) || e.Op.Has(fsnotify.Rename):
-		return Change{Path: e.Name, More: true}
+		change.More = true
+	default:
+		// Permissions matter too: a file may become readable.
+		change.Written = e.Op != fsnotify.Create
 	}
-	// Permissions matter too: a file may become readable.
-	return Change{Path: e.Name, Written: e.Op != fsnotify.Create}
+	change.Path = e.Name
+	return change
 }

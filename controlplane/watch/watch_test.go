@@ -3,6 +3,7 @@ package watch_test
 import (
 	"os"
 	"path/filepath"
+	"reflect"
 	"testing"
 	"time"
 
@@ -119,10 +120,11 @@ func TestChange(t *testing.T) {
 				test.want.Path = filepath.Join(dir, test.want.Path)
 			}
 			deadline := time.After(patience)
-			for got := (watch.Change{}); ; {
+			test.want.Folders = map[string]bool{dir: true}
+			for got := (watch.Change{Folders: map[string]bool{}}); ; {
 				select {
 				case change := <-w.Changes():
-					if got = got.And(change); got == test.want {
+					if got = got.And(change); reflect.DeepEqual(got, test.want) {
 						return
 					}
 				case <-deadline:
