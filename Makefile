@@ -98,6 +98,12 @@ bench-render: $(BUILD)/bench ## Write docs/performance.* anew from bench/results
 $(BUILD)/bench:
 	@cd bench && go build -o $@/bench .
 
+# ARGS may be -duration 5m. It looks at trends, so other work on the machine does
+# not matter to it.
+.PHONY: soak
+soak: traefik ## Half an hour of reloads, edits and kills: is memory flat, is each answer right?
+	@cd bench && go build -o $(BUILD)/soak ./soak && exec $(BUILD)/soak -out soak.json $(ARGS)
+
 .PHONY: demo
 demo: ## See it work: starts all there is and prints commands to try. ARGS=-help
 	@cd e2e && go build -o $(BUILD)/demo ./cmd/demo && exec $(BUILD)/demo $(ARGS)
