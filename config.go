@@ -283,7 +283,7 @@ func element(field string, i, n int) string {
 // publicKeys returns the bytes of each key. A value that is no public key may be a
 // private one, so none is shown.
 func (p *problems) publicKeys(field string, values []string) []string {
-	const allowed = "must be the base64 of the 32 bytes of an ed25519 public key"
+	const allowed = "must be the base64 of the 32 bytes of an ed25519 public key, as tollgate keygen prints it"
 	if len(values) > maxPublicKeys {
 		p.addSecret(field, fmt.Sprintf("has %d keys, must have at most %d", len(values), maxPublicKeys))
 		return nil

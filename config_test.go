@@ -26,7 +26,7 @@ func TestConfigErrors(t *testing.T) {
 		name     = "must be letters, digits and any of !#$%&'*+-.^_`|~"
 		query    = "must be a parameter's name as it is when decoded, without space and any of &;=?#%+"
 	)
-	const publicKey = `must be the base64 of the 32 bytes of an ed25519 public key`
+	const publicKey = `must be the base64 of the 32 bytes of an ed25519 public key, as tollgate keygen prints it`
 	const file = `must be empty, or the absolute path of a file, such as /var/lib/traefik/tollgate.cache`
 	keyOf := func(n int) string { return base64.StdEncoding.EncodeToString(make([]byte, n)) }
 	certificate, key := testCertificate(t)

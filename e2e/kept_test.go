@@ -3,10 +3,12 @@ package e2e
 import (
 	"crypto/ed25519"
 	"encoding/base64"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -92,6 +94,79 @@ func TestRestartWithoutControlPlane(t *testing.T) {
 	restart()
 	refused(t, first("third-key"), 503, "table_unavailable")
 	g.awaitLine(t, 0, "cache file "+config.Sync.CacheFile, "was changed", "it is ignored")
+}
+
+// TestAllOfSync has everything at once: certificates on both sides, signed tables
+// in parts, changes that are waited for, a file that keeps them, and a restart
+// without the control plane.
+func TestAllOfSync(t *testing.T) {
+	const ns = namespace("all")
+	dir := t.TempDir()
+	cert, key := selfSigned(t, dir)
+	signingKey := filepath.Join(dir, "signing.key")
+	public, err := exec.CommandContext(t.Context(), tollgateBinary, "keygen", "--out", signingKey).Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	options := stack.ControlPlaneOptions{
+		Binary: tollgateBinary, Dir: dir, Manifests: filepath.Join(dir, "all"), TLSCert: cert, TLSKey: key,
+		Args: list("--client-ca", cert, "--signing-key", signingKey, "--parts-above", "1"),
+	}
+	plane := startPlane(t, options)
+	write(t, plane, syncManifests(ns)...)
+
+	g := newGateway(t, nil)
+	config := byHeader(stack.Config{API: "all/api", Sync: stack.Sync{
+		Endpoint: plane.URL, Token: plane.Token, Interval: "10m", Wait: "30s",
+		PublicKey: strings.TrimSpace(string(public)),
+		CacheFile: filepath.Join(dir, "table.cache"),
+		TLS:       &stack.TLS{CA: cert, Cert: cert, Key: key},
+	}})
+	g.protect(t, "all.test", config)
+	call := func(key string) answer { return g.send(t, "all.test", "GET /", apiKeyHeader+key) }
+	g.await(t, "the manifests", func() error { return wantStatus(call("all-key"), 200) })
+	write(t, plane, append(syncManifests(ns)[:2:2], ns.app("app", "second-key"), ns.sub("sub", "plan", list("app"), list("api")))...)
+	g.await(t, "the key to be refused", func() error { return wantStatus(call("all-key"), 401) })
+	admitted(t, call("second-key"))
+	g.await(t, "the parts", func() error {
+		for _, name := range []string{"table.cache", "table.cache.parts/*"} {
+			paths, err := filepath.Glob(filepath.Join(dir, name))
+			if err != nil {
+				return err
+			}
+			for _, path := range paths {
+				if data, err := os.ReadFile(path); err == nil && strings.Contains(string(data), stack.Digest("second-key")) {
+					return nil
+				}
+			}
+		}
+		return errors.New("the second key is not in them")
+	})
+
+	if err := g.traefik.Stop(); err != nil {
+		t.Fatal(err)
+	}
+	if err := plane.Stop(); err != nil {
+		t.Fatal(err)
+	}
+	traefik, err := stack.StartTraefik(t.Context(), stack.TraefikOptions{
+		Binary: traefikBinary, Dir: t.TempDir(), Dynamic: map[string]stack.Dynamic{"all.test": g.route("all.test", config)},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	g.traefik = traefik
+	first := 0
+	g.await(t, "the router", func() error {
+		if first = call("second-key").status; first == http.StatusNotFound {
+			return errors.New("there is none")
+		}
+		return nil
+	})
+	if first != http.StatusOK {
+		t.Errorf("the first request was answered with status %d", first)
+	}
+	refused(t, call("all-key"), 401, "key_invalid")
 }
 
 // signing serves the tables of a control plane, signed by a key.

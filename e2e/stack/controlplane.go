@@ -36,6 +36,8 @@ type ControlPlaneOptions struct {
 	Token string
 	// TLSCert and TLSKey are PEM files; empty means plain HTTP.
 	TLSCert, TLSKey string
+	// Args are more arguments for the program.
+	Args []string
 }
 
 // ControlPlane is a running `tollgate serve`.
@@ -74,6 +76,7 @@ func StartControlPlane(ctx context.Context, o ControlPlaneOptions) (*ControlPlan
 		args = append(args, "--tls-cert", o.TLSCert, "--tls-key", o.TLSKey)
 		scheme = "https://"
 	}
+	args = append(args, o.Args...)
 	var err error
 	c.Process, err = start("tollgate", o.Dir, o.Binary, args...)
 	if err != nil {
