@@ -237,7 +237,7 @@ func TestSignedTables(t *testing.T) {
 		"changed after signing": {&signing{key: private, change: func(body []byte) []byte { return append(body, '\n') }}, "signed by none of the keys"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			late := strings.ReplaceAll(name, " ", "-") + "-key"
+			late := "signed-" + strings.ReplaceAll(name, " ", "-")
 			lines := shared.traefik.Log.Len()
 			test.stand.plane = shared.plane
 			proxy.Answer(test.stand)
@@ -279,9 +279,9 @@ func TestRevocationArrivesAtOnce(t *testing.T) {
 	call := func(key string) answer { return shared.send(t, "revoked.test", "GET /", apiKeyHeader+key) }
 	admitted(t, call("revoked-key"))
 	for i := range 3 {
-		before, after := "revoked-key", fmt.Sprintf("fresh-key-%d", i)
+		before, after := "revoked-key", fmt.Sprintf("revoked-fresh-%d", i)
 		if i > 0 {
-			before = fmt.Sprintf("fresh-key-%d", i-1)
+			before = fmt.Sprintf("revoked-fresh-%d", i-1)
 		}
 		admitted(t, call(before))
 		saved := time.Now()
@@ -302,17 +302,17 @@ func TestRevocationArrivesAtOnce(t *testing.T) {
 
 // TestSecondEndpoint takes the first of two endpoints away, and then the second.
 func TestSecondEndpoint(t *testing.T) {
-	const ns = namespace("second")
-	shared.apply(t, "second", syncManifests(ns)...)
+	const ns = namespace("two-endpoints")
+	shared.apply(t, "two-endpoints", syncManifests(ns)...)
 	first, second := ownSync(t, shared.plane.URL), ownSync(t, shared.plane.URL)
 	up(t, first)
 	up(t, second)
-	config := byHeader(shared.config("second/api"))
+	config := byHeader(shared.config("two-endpoints/api"))
 	config.Sync.Endpoint = first.URL + "," + second.URL
 	config.Sync.Wait = "30s"
-	shared.protect(t, "second.test", config)
-	call := func(key string) answer { return shared.send(t, "second.test", "GET /", apiKeyHeader+key) }
-	admitted(t, call("second-key"))
+	shared.protect(t, "two-endpoints.test", config)
+	call := func(key string) answer { return shared.send(t, "two-endpoints.test", "GET /", apiKeyHeader+key) }
+	admitted(t, call("two-endpoints-key"))
 	if n := len(second.Polls()); n != 0 {
 		t.Errorf("the second endpoint was asked %d times although the first works", n)
 	}
@@ -321,13 +321,13 @@ func TestSecondEndpoint(t *testing.T) {
 	first.Down()
 	shared.awaitLine(t, lines, first.URL, "stays in force")
 	shared.awaitLine(t, lines, second.URL, "answers instead")
-	admitted(t, call("second-key"))
-	shared.apply(t, "second-late", ns.app("late", "late-key"))
-	shared.await(t, "a change by way of the second endpoint", func() error { return wantStatus(call("late-key"), 403) })
+	admitted(t, call("two-endpoints-key"))
+	shared.apply(t, "two-endpoints-late", ns.app("late", "two-endpoints-late"))
+	shared.await(t, "a change by way of the second endpoint", func() error { return wantStatus(call("two-endpoints-late"), 403) })
 
 	lines = shared.traefik.Log.Len()
 	up(t, first)
 	second.Down()
 	shared.awaitLine(t, lines, first.URL, "answers again")
-	admitted(t, call("second-key"))
+	admitted(t, call("two-endpoints-key"))
 }
