@@ -34,6 +34,8 @@ type ControlPlaneOptions struct {
 	Address string
 	// Token is what gateways must present; empty means a fresh one.
 	Token string
+	// Open lets everybody have the table, without a token.
+	Open bool
 	// TLSCert and TLSKey are PEM files; empty means plain HTTP.
 	TLSCert, TLSKey string
 	// Args are more arguments for the program.
@@ -67,7 +69,12 @@ func StartControlPlane(ctx context.Context, o ControlPlaneOptions) (*ControlPlan
 	if address == "" {
 		address = "127.0.0.1:0"
 	}
-	args := []string{"serve", "--manifests", o.Manifests, "--listen", address, "--token-file", tokenFile}
+	args := append([]string{"serve", "--manifests", o.Manifests, "--listen", address}, o.Args...)
+	if o.Open {
+		c.Token = ""
+	} else {
+		args = append(args, "--token-file", tokenFile)
+	}
 	if o.Revision != "" {
 		args = append(args, "--revision", o.Revision)
 	}
