@@ -69,7 +69,7 @@ func StartControlPlane(ctx context.Context, o ControlPlaneOptions) (*ControlPlan
 	if address == "" {
 		address = "127.0.0.1:0"
 	}
-	args := append([]string{"serve", "--manifests", o.Manifests, "--listen", address}, o.Args...)
+	args := []string{"serve", "--manifests", o.Manifests, "--listen", address}
 	if o.Open {
 		c.Token = ""
 	} else {
