@@ -12,16 +12,20 @@ import (
 )
 
 // Lister lists what stands under some paths, again and again, and looks again
-// only where something changed. One goroutine uses it at a time.
+// only at what changed. One goroutine uses it at a time.
 type Lister struct {
 	paths []string
 
 	roots   []*listed
 	folders map[string]*listed // all of them, by path
-	// plain says that there is one way to everything, so that a folder can be
+	last    Tree
+	// plain says that there is one way to everything, so that a part of it can be
 	// looked at by itself.
-	plain  bool
-	looked []string // the folders that the last List looked at; nil for all
+	plain bool
+	// What the last List looked at: these paths, these folders with all that is in
+	// them, or everything.
+	again, whole []string
+	everything   bool
 
 	seen  map[string]bool // by real path, while everything is listed
 	links []string
@@ -33,7 +37,7 @@ type listed struct {
 	path, real string
 	self       File // also of a folder
 	isFolder   bool
-	files      []File
+	files      []File // by path
 	folders    []*listed
 }
 
@@ -46,24 +50,36 @@ func NewLister(paths []string) *Lister {
 	return l
 }
 
-// List returns what stands under the paths, as the function List does. Only what
-// is in the given folders is looked at again, if there was a listing before, and
-// everything if they are nil.
-func (l *Lister) List(folders []string) (Tree, error) {
-	if folders == nil || !l.plain || !l.listAgain(folders) {
+// List returns what stands under the paths, as the function List does. If there
+// was a listing before, it looks only at what changed: files and folders that
+// came, went, or are not as they were. It looks at everything if that is nil.
+func (l *Lister) List(changed []string) (Tree, error) {
+	l.everything = changed == nil || !l.plain
+	if !l.everything {
+		l.again, l.whole = changed, nil
+		l.everything = !l.look(changed, nil)
+	}
+	return l.result()
+}
+
+// Again looks once more at what the last List looked at.
+func (l *Lister) Again() (Tree, error) {
+	l.everything = l.everything || !l.plain || !l.look(l.again, slices.Clone(l.whole))
+	return l.result()
+}
+
+func (l *Lister) result() (Tree, error) {
+	if l.everything {
 		if err := l.listAll(); err != nil {
 			l.plain = false
 			return Tree{}, fmt.Errorf("listing manifests: %w", err)
 		}
 	}
-	return l.tree(), nil
+	return l.last, nil
 }
 
-// Looked returns the folders that the last List looked at, nil for all.
-func (l *Lister) Looked() []string { return l.looked }
-
 func (l *Lister) listAll() error {
-	*l = Lister{paths: l.paths, plain: true, folders: map[string]*listed{}, seen: map[string]bool{}}
+	*l = Lister{paths: l.paths, plain: true, everything: true, folders: map[string]*listed{}, seen: map[string]bool{}}
 	for _, p := range l.paths {
 		root, err := l.follow(p, true)
 		if err != nil {
@@ -75,37 +91,116 @@ func (l *Lister) listAll() error {
 		l.watchLinks(p)
 	}
 	l.seen = nil
+	l.last = l.tree()
 	return nil
 }
 
-// listAgain looks at some folders, and reports whether that is enough.
-func (l *Lister) listAgain(folders []string) bool {
-	l.looked = []string{}
-	for i, root := range l.roots {
+// look looks at paths, and at folders with all that is in them. It reports
+// whether that is enough.
+func (l *Lister) look(paths, folders []string) bool {
+	same := true
+	for _, root := range l.roots {
 		real, err := filepath.EvalSymlinks(root.path)
 		if err != nil || real != root.real {
 			return false
 		}
-		if !root.isFolder {
-			info, err := os.Stat(root.path)
-			if err != nil || info.IsDir() {
-				return false
-			}
-			l.roots[i].self = newFile(root.path, info)
-		}
-	}
-	sorted := make([]string, len(folders))
-	for i, f := range folders {
-		sorted[i] = filepath.Clean(f)
-	}
-	slices.Sort(sorted)
-	for _, path := range slices.Compact(sorted) {
-		// What is in none has no manifests, or its own folder is looked at too.
-		if f := l.folders[path]; f != nil && l.look(f) != nil {
+		info, err := os.Stat(root.path)
+		if err != nil || info.IsDir() != root.isFolder {
 			return false
 		}
+		self := newFile(root.path, info)
+		same = same && self == root.self
+		root.self = self
+	}
+	for _, path := range paths {
+		did, err := l.lookAt(filepath.Clean(path))
+		if err != nil {
+			return false
+		}
+		same = same && !did
+	}
+	for _, path := range folders {
+		if f := l.folders[path]; f != nil {
+			same = false
+			if l.lookInto(f) != nil {
+				return false
+			}
+		}
+	}
+	if !same {
+		l.last = l.tree()
 	}
 	return l.plain
+}
+
+// lookAt looks at an entry of a folder, and reports whether it is not as it was.
+func (l *Lister) lookAt(path string) (changed bool, err error) {
+	in := l.folders[filepath.Dir(path)]
+	if in == nil || strings.HasPrefix(filepath.Base(path), ".") {
+		return false, nil // there are no manifests, or the folder's own folder is looked at too
+	}
+	info, err := os.Stat(in.path)
+	if err != nil {
+		return false, err
+	}
+	self := newFile(in.path, info)
+	changed = self != in.self
+	in.self = self
+
+	beforeFile, isFile := in.take(path)
+	var beforeFolder *listed
+	if i := slices.IndexFunc(in.folders, func(f *listed) bool { return f.path == path }); i >= 0 {
+		beforeFolder = in.folders[i]
+		in.folders = slices.Delete(in.folders, i, i+1)
+	}
+	looked := len(l.whole)
+	info, err = os.Lstat(path)
+	switch {
+	case err == nil:
+		if err := l.entry(in, path, fs.FileInfoToDirEntry(info), beforeFolder); err != nil {
+			return false, err
+		}
+	case !errors.Is(err, fs.ErrNotExist):
+		return false, err
+	}
+	afterFile, isStill := in.find(path)
+	afterFolder := l.folders[path]
+	if beforeFolder != nil && !slices.Contains(in.folders, beforeFolder) {
+		l.forget(beforeFolder)
+		afterFolder = nil
+	}
+	return changed || isFile != isStill || beforeFile != afterFile || beforeFolder != afterFolder || len(l.whole) > looked, nil
+}
+
+// put adds a file to those of the folder.
+func (f *listed) put(file File) {
+	i, _ := f.place(file.Path)
+	f.files = slices.Insert(f.files, i, file)
+}
+
+// find returns the file of that path.
+func (f *listed) find(path string) (File, bool) {
+	i, ok := f.place(path)
+	if !ok {
+		return File{}, false
+	}
+	return f.files[i], true
+}
+
+// take takes the file of that path out.
+func (f *listed) take(path string) (File, bool) {
+	file, ok := f.find(path)
+	if i, _ := f.place(path); ok {
+		f.files = slices.Delete(f.files, i, i+1)
+	}
+	return file, ok
+}
+
+func (f *listed) place(path string) (int, bool) {
+	if n := len(f.files); n == 0 || f.files[n-1].Path < path {
+		return n, false // as when they come in order
+	}
+	return slices.BinarySearchFunc(f.files, path, func(file File, path string) int { return strings.Compare(file.Path, path) })
 }
 
 // tree puts together what is listed.
@@ -171,7 +266,7 @@ func (l *Lister) follow(path string, root bool) (*listed, error) {
 		l.extra = append(l.extra, filepath.Dir(path), filepath.Dir(real))
 		return out, nil
 	}
-	if err := l.look(out); err != nil {
+	if err := l.lookInto(out); err != nil {
 		return nil, err
 	}
 	return out, nil
@@ -196,11 +291,10 @@ func (l *Lister) watchLinks(path string) {
 	}
 }
 
-// look lists a folder. Of its sub-folders it lists those that it did not have.
-func (l *Lister) look(f *listed) error {
-	if l.looked != nil {
-		l.looked = append(l.looked, f.path)
-	}
+// lookInto lists a folder. Of its sub-folders it lists those that are not as they
+// were.
+func (l *Lister) lookInto(f *listed) error {
+	l.whole = append(l.whole, f.path)
 	info, err := os.Stat(f.path)
 	if err != nil {
 		return err
@@ -259,7 +353,7 @@ func (l *Lister) entry(in *listed, path string, e fs.DirEntry, before *listed) e
 	info, err := e.Info()
 	if err != nil {
 		if file := lost(path, err); file != nil {
-			in.files = append(in.files, file.self)
+			in.put(file.self)
 		}
 		return nil
 	}
@@ -272,11 +366,11 @@ func (l *Lister) entry(in *listed, path string, e fs.DirEntry, before *listed) e
 		l.seen[real] = true
 	}
 	if !e.IsDir() {
-		in.files = append(in.files, self)
+		in.put(self)
 		return nil
 	}
 	// A folder that looks the same has the same entries, and a change of one of
-	// them is told as one in that folder.
+	// them is told by itself.
 	if before != nil && before.self == self && self.Inode != 0 {
 		in.folders = append(in.folders, before)
 		return nil
@@ -285,5 +379,5 @@ func (l *Lister) entry(in *listed, path string, e fs.DirEntry, before *listed) e
 		before = &listed{path: path, real: real, isFolder: true}
 	}
 	in.folders = append(in.folders, before)
-	return l.look(before)
+	return l.lookInto(before)
 }

@@ -6,7 +6,6 @@ import (
 	"flag"
 	"fmt"
 	"io/fs"
-	"maps"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -41,8 +40,8 @@ func TestLister(t *testing.T) {
 		for range 1 + random.IntN(3) {
 			change(t, random, roots)
 		}
-		folders := told(before, state(t, dir))
-		got, err := lister.List(folders)
+		paths := told(before, state(t, dir))
+		got, err := lister.List(paths)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -51,9 +50,12 @@ func TestLister(t *testing.T) {
 			t.Fatal(err)
 		}
 		if diff := cmp.Diff(want, got); diff != "" || !got.Equal(want) {
-			t.Fatalf("seed %d, edit %d of %v (-all +changed):\n%s", *seed, edit, folders, diff)
+			t.Fatalf("seed %d, edit %d of %v (-all +changed):\n%s", *seed, edit, paths, diff)
 		}
-		if lister.Looked() != nil {
+		if again, err := lister.Again(); err != nil || !again.Equal(want) {
+			t.Fatalf("again: got %v, %v, want %v", again, err, want)
+		}
+		if !slices.ContainsFunc(got.Folders, func(f string) bool { return filepath.Base(f) == "link" }) && len(got.Links) == 0 {
 			alone++
 		}
 		files += len(got.Files)
@@ -88,20 +90,20 @@ func state(t *testing.T, dir string) map[string]manifest.File {
 	return out
 }
 
-// told returns the folders that a watcher tells of.
+// told returns what a watcher tells of.
 func told(before, after map[string]manifest.File) []string {
-	folders := map[string]bool{}
+	paths := []string{}
 	for path := range before {
 		if before[path] != after[path] {
-			folders[filepath.Dir(path)] = true
+			paths = append(paths, path)
 		}
 	}
 	for path := range after {
-		if before[path] != after[path] {
-			folders[filepath.Dir(path)] = true
+		if _, ok := before[path]; !ok {
+			paths = append(paths, path)
 		}
 	}
-	return slices.AppendSeq([]string{}, maps.Keys(folders))
+	return paths
 }
 
 // change changes something below roots.
@@ -174,7 +176,7 @@ func TestListerRoots(t *testing.T) {
 	lister := manifest.NewLister([]string{current})
 	expect := func(want string) {
 		t.Helper()
-		tree, err := lister.List([]string{dir})
+		tree, err := lister.List([]string{current})
 		if err != nil || len(tree.Files) != 1 || tree.Files[0].Path != filepath.Join(current, want) || !slices.Contains(tree.Folders, dir) {
 			t.Errorf("got %v, %v, want %s", tree, err, want)
 		}
@@ -184,7 +186,7 @@ func TestListerRoots(t *testing.T) {
 	must(t, os.Symlink(two, current))
 	expect("2.yaml")
 	must(t, os.Remove(current))
-	if _, err := lister.List([]string{dir}); err == nil {
+	if _, err := lister.List([]string{current}); err == nil {
 		t.Error("gone: got no error")
 	}
 	must(t, os.Symlink(one, current))

@@ -99,19 +99,19 @@ func (f *Follower) Run(ctx context.Context) error {
 		} else {
 			timer.Reset(max(recheck, 100*f.listing))
 		}
-		var folders []string
+		var paths []string
 		select {
 		case <-ctx.Done():
 			return nil
 		case change := <-f.Changes:
-			folders = f.settle(ctx, change)
+			paths = f.settle(ctx, change)
 		case <-timer.C:
 			// What was lost is read and watched again even if it is as before.
 			if !f.lost && f.isAsRead(ctx) {
 				continue
 			}
 		}
-		if err := f.reload(ctx, folders); err != nil {
+		if err := f.reload(ctx, paths); err != nil {
 			f.keepOutAll(err)
 		}
 	}
@@ -142,8 +142,8 @@ func (f *Follower) keepOutAll(why error) {
 	f.keepOut([]finding.Finding{{Rule: finding.File, Severity: finding.Error, Problem: why.Error()}}, why)
 }
 
-// settle waits until a change is complete, and returns the folders in which it is;
-// nil if it may be anywhere.
+// settle waits until a change is complete, and returns the paths that it is about;
+// nil if that may be anything.
 func (f *Follower) settle(ctx context.Context, change watch.Change) []string {
 	calm, end := time.NewTimer(calmAfter(change)), time.NewTimer(patience)
 	defer calm.Stop()
@@ -158,10 +158,10 @@ func (f *Follower) settle(ctx context.Context, change watch.Change) []string {
 		case <-end.C:
 		case <-ctx.Done():
 		}
-		if change.Folders == nil {
+		if change.Paths == nil {
 			return nil
 		}
-		return slices.Collect(maps.Keys(change.Folders))
+		return slices.AppendSeq([]string{}, maps.Keys(change.Paths))
 	}
 }
 
@@ -182,11 +182,11 @@ func calmAfter(change watch.Change) time.Duration {
 	return quietPlaced
 }
 
-// reload reads the manifests, of which some folders changed or, for nil, anything,
+// reload reads the manifests, of which some paths changed or, for nil, anything,
 // and publishes what they make. It fails if they cannot be listed or make no
 // table.
-func (f *Follower) reload(ctx context.Context, folders []string) error {
-	err := f.read(ctx, folders)
+func (f *Follower) reload(ctx context.Context, paths []string) error {
+	err := f.read(ctx, paths)
 	f.lost = err != nil
 	if err != nil || ctx.Err() != nil {
 		return err
@@ -302,9 +302,9 @@ func breaks(broken, accepted map[string][]string) bool {
 
 // read reads the manifests and their revision, again if they change meanwhile. It
 // fails if they cannot be listed.
-func (f *Follower) read(ctx context.Context, folders []string) error {
+func (f *Follower) read(ctx context.Context, paths []string) error {
 	for attempt := 1; ; attempt++ {
-		before, err := f.lister.List(folders)
+		before, err := f.lister.List(paths)
 		if err != nil {
 			return err
 		}
@@ -313,10 +313,11 @@ func (f *Follower) read(ctx context.Context, folders []string) error {
 		f.tree = before
 		f.number, f.noNumber = f.Revisions.Of(ctx, before)
 		f.watch(before, watched)
-		// Where nothing happened nothing has changed, as far as it was watched.
-		after, err := f.lister.List(f.lister.Looked())
-		changed := err != nil || !before.Equal(after)
-		change := watch.Change{Folders: map[string]bool{}}
+		// What nothing is told of has not changed, if it was watched before.
+		after, err := f.lister.Again()
+		moved := err != nil || !before.Equal(after)
+		changed := moved
+		change := watch.Change{Paths: map[string]bool{}}
 		select {
 		case <-ctx.Done():
 			return nil
@@ -328,8 +329,8 @@ func (f *Follower) read(ctx context.Context, folders []string) error {
 		if attempt >= patient || !lost && (!changed || attempt >= attempts) {
 			return nil
 		}
-		if folders = f.settle(ctx, change); err != nil {
-			folders = nil
+		if paths = f.settle(ctx, change); moved {
+			paths = nil
 		}
 	}
 }

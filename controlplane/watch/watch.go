@@ -32,17 +32,20 @@ type Change struct {
 	// More says that Path is not all: another file that matters changed, or one
 	// went away, or nobody knows what happened.
 	More bool
-	// Folders has the folders in which something happened; nil if it may have been
-	// anywhere.
-	Folders map[string]bool
+	// Paths has all to which something happened, whether it matters or not; nil if
+	// that may be anything.
+	Paths map[string]bool
 }
 
-// And returns both changes as one.
+// maxPaths is how many paths are told before anything may have changed.
+const maxPaths = 10_000
+
+// And returns both changes as one, and takes their Paths.
 func (c Change) And(next Change) Change {
 	out := Change{Path: c.Path, Written: c.Written || next.Written, More: c.More || next.More}
-	if c.Folders != nil && next.Folders != nil {
-		out.Folders = maps.Clone(c.Folders)
-		maps.Copy(out.Folders, next.Folders)
+	if c.Paths != nil && next.Paths != nil && len(c.Paths)+len(next.Paths) <= maxPaths {
+		out.Paths = c.Paths
+		maps.Copy(out.Paths, next.Paths)
 	}
 	switch {
 	case c.Path == "":
@@ -124,7 +127,7 @@ func (w *Watcher) run() {
 }
 
 func (w *Watcher) change(e fsnotify.Event) Change {
-	change := Change{Folders: map[string]bool{filepath.Dir(e.Name): true}}
+	change := Change{Paths: map[string]bool{e.Name: true}}
 	switch {
 	case !w.matters(filepath.Base(e.Name)):
 		return change
