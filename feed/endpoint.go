@@ -44,6 +44,9 @@ type endpoint struct {
 	// hasty counts the answers in a row that came at once, and brought nothing,
 	// although they said that the endpoint had waited.
 	hasty int
+	// refusals counts the polls in a row that asked it to wait and failed, or
+	// had to ask once more for the table.
+	refusals int
 }
 
 // longest returns for how long the endpoint may be asked to hold its answer now.
@@ -90,6 +93,9 @@ func (e *endpoint) pause(asked, waited, fresh bool, took, interval time.Duration
 	if !asked {
 		if e.plain {
 			return interval
+		}
+		if e.refusals > 1 {
+			return doubled(firstRetry, e.refusals-1, interval)
 		}
 		return 0
 	}

@@ -294,6 +294,48 @@ func TestEndpointGoesDownWhileItHolds(t *testing.T) {
 	wantPreferences(t, "after the outage", g.site, "- wait=27")
 }
 
+// unwilling refuses whoever asks it to wait, and answers everybody else by handle.
+func unwilling(handle http.HandlerFunc) http.HandlerFunc {
+	refuse := status(http.StatusBadRequest)
+	return func(w http.ResponseWriter, r *http.Request) {
+		if r.Header.Get("Prefer") != "" {
+			refuse(w, r)
+			return
+		}
+		handle(w, r)
+	}
+}
+
+// Endpoints that answer, but never while they are asked to wait, are asked less and
+// less often: neither they nor the log are flooded.
+func TestEndpointThatRefusesToWait(t *testing.T) {
+	handle := unwilling(serve(`"a"`, tableBody(42, "")))
+	g := newRig(t, handle, nil, waiting)
+	for i, want := range []time.Duration{0, 500, 0, 500, 500, 500, 1000, 500, 2000, 500, 4000, 500, 8000, 500, 10000, 500, 10000} {
+		g.wantDelay(want*time.Millisecond, fmt.Sprintf("after poll %d", i+1))
+	}
+	g.asked()
+	g.answer(g.held(20*time.Second, serve(`"a"`, tableBody(42, ""))))
+	g.wantDelay(0, "when it waited")
+	g.answer(hangUp())
+	g.wantDelay(500*time.Millisecond, "after an outage")
+	g.answer(serve(`"a"`, tableBody(42, "")))
+	g.wantDelay(0, "when it was back")
+
+	other := newSite(t, handle)
+	g = newRig(t, handle, nil, func(c *Config) {
+		waiting(c)
+		c.Endpoints = append(c.Endpoints, other.server.URL)
+	})
+	began := g.time.clock
+	for i := 0; i < 40; i++ {
+		g.time.poll(t)
+	}
+	if took := g.time.clock.Sub(began); took < time.Minute {
+		t.Errorf("two endpoints were asked 40 times within %s", took)
+	}
+}
+
 // A table from elsewhere is confirmed before anybody waits for the next one: its
 // age counts.
 func TestInheritedTableIsConfirmedFirst(t *testing.T) {

@@ -291,6 +291,7 @@ func (f *Feed) poll() (o outcome) {
 	e, held := f.endpoints[f.at], Current(f)
 	began := f.timing.now()
 	q := f.question(e, held, began)
+	asked, anew := q.wait > 0, false
 	a, err := f.ask(q)
 	if err != nil && a.cut && q.wait > 0 && f.ctx.Err() == nil {
 		// A proxy may not bear connections on which nothing happens, or the
@@ -305,11 +306,19 @@ func (f *Feed) poll() (o outcome) {
 		o.next, err = f.successor(held, q, a, began)
 	}
 	for try := 1; errors.Is(err, errPartGone) && try < maxTries; try++ {
+		anew = true
 		began = f.timing.now()
 		q.wait = 0
 		if a, err = f.ask(q); err == nil {
 			o.next, err = f.successor(held, q, a, began)
 		}
+	}
+	if err != nil || anew {
+		if asked {
+			e.refusals++
+		}
+	} else if q.wait > 0 {
+		e.refusals = 0
 	}
 	if err != nil {
 		return outcome{err: err}

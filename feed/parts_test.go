@@ -455,6 +455,32 @@ func TestPartsAfterAWait(t *testing.T) {
 	}
 }
 
+// Of two replicas behind one address, one waits with an index of which the other,
+// which does not wait, has no parts yet. They are not asked in a busy loop.
+func TestPartsOfAnotherReplica(t *testing.T) {
+	g, s, _ := onShelf(t, rowsOf(42, 20), 8, waiting)
+	ahead := &shelf{}
+	ahead.publish(t, rowsOf(43, 21), 8)
+	behind, index := s.handler(), ahead.handler()
+	g.answer(func(w http.ResponseWriter, r *http.Request) {
+		if r.Header.Get("Prefer") != "" {
+			w.Header().Set("Preference-Applied", "wait=27")
+			index(w, r)
+			return
+		}
+		behind(w, r)
+	})
+	g.time.poll(t)
+	began := g.time.clock
+	for i := 0; i < 20; i++ {
+		g.time.poll(t)
+	}
+	g.wantRevision(42)
+	if took := g.time.clock.Sub(began); took < time.Minute {
+		t.Errorf("they were asked 20 times within %s", took)
+	}
+}
+
 // Whatever index and parts a server has, nothing comes in force but a whole table
 // with the parts that its index lists.
 func FuzzIndex(f *testing.F) {
