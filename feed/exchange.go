@@ -123,10 +123,16 @@ func (d *deadline) stop() {
 // ask makes one exchange. It returns an error for everything but a 304 and a
 // complete body with status 200.
 func (f *Feed) ask(q question) (answer, error) {
+	if f.late {
+		// A connection of HTTP/2 outlives the requests on it that end in vain,
+		// and may be one that is long dead.
+		f.client.CloseIdleConnections()
+	}
 	d := newDeadline(f.ctx, f.cfg.Timeout, time.Duration(q.wait)*time.Second)
 	defer d.stop()
 	a, err := f.exchange(d, q)
-	if err != nil && d.late.Load() {
+	f.late = err != nil && d.late.Load()
+	if f.late {
 		err = fmt.Errorf("no complete answer within %s", f.cfg.Timeout)
 	}
 	return a, err

@@ -133,6 +133,8 @@ type Feed struct {
 	// working says that the last poll succeeded. Otherwise the next one does not
 	// wait: what counts most then is whether there is an answer.
 	working bool
+	// late says that the last exchange was not complete in time.
+	late bool
 	// pause is the time until the next poll after a success, before jitter.
 	pause time.Duration
 	// fetched are the parts of a table of which others are still missing, by

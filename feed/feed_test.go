@@ -4,6 +4,7 @@ import (
 	"compress/gzip"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -1058,6 +1059,82 @@ func TestConnectionIsReused(t *testing.T) {
 		if r.RemoteAddr != requests[0].RemoteAddr {
 			t.Errorf("got a connection from %s, want the one from %s", r.RemoteAddr, requests[0].RemoteAddr)
 		}
+	}
+}
+
+// passage hands connections on to an address, until it is cut: then those that
+// there are stay open, and nothing comes through any more.
+func passage(t *testing.T, to string) (address string, cut func()) {
+	t.Helper()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var mu sync.Mutex
+	var near, far []net.Conn
+	go func() {
+		for {
+			from, err := listener.Accept()
+			if err != nil {
+				return
+			}
+			onward, err := net.Dial("tcp", to)
+			if err != nil {
+				_ = from.Close()
+				continue
+			}
+			mu.Lock()
+			near = append(near, from)
+			far = append(far, onward)
+			mu.Unlock()
+			go func() { _, _ = io.Copy(onward, from) }()
+			go func() { _, _ = io.Copy(from, onward) }()
+		}
+	}()
+	cut = func() {
+		mu.Lock()
+		defer mu.Unlock()
+		for _, c := range far {
+			_ = c.Close()
+		}
+	}
+	t.Cleanup(func() {
+		_ = listener.Close()
+		cut()
+		mu.Lock()
+		defer mu.Unlock()
+		for _, c := range near {
+			_ = c.Close()
+		}
+	})
+	return listener.Addr().String(), cut
+}
+
+// A connection that died without a trace is not used for ever, though HTTP/2 would
+// keep it.
+func TestDeadConnection(t *testing.T) {
+	for _, http2 := range []bool{false, true} {
+		server := httptest.NewUnstartedServer(serve(`"a"`, tableBody(42, "")))
+		server.EnableHTTP2 = http2
+		server.StartTLS()
+		t.Cleanup(func() { server.Close() })
+		address, cut := passage(t, server.Listener.Addr().String())
+		lines := make(chan string, 100)
+		f := Start(Config{
+			Endpoints: []string{"https://" + address}, Interval: 100 * time.Millisecond, Timeout: time.Second, Client: server.Client,
+			Report: func(line string, _ bool) { lines <- line },
+		}, nil)
+		t.Cleanup(func() { f.Stop() })
+		time.AfterFunc(20*time.Second, func() { lines <- "nothing in time" })
+		for i, want := range []string{"revision 42 is in force", "no complete answer within 1s", "answers again"} {
+			if i == 1 {
+				cut()
+			}
+			if got := <-lines; !strings.Contains(got, want) {
+				t.Fatalf("HTTP/2 %t: got line %q, want %q", http2, got, want)
+			}
+		}
+		f.Stop()
 	}
 }
 
