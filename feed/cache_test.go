@@ -6,6 +6,8 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
+	"math"
+	"net"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -303,6 +305,18 @@ func TestBadCacheFiles(t *testing.T) {
 	}
 }
 
+// Whoever allows tables of any size has a file too.
+func TestCacheOfAnySize(t *testing.T) {
+	path := cachePath(t)
+	anySize := func(c *Config) {
+		c.MaxBytes = math.MaxInt64
+		c.Cache = NewCache(path)
+	}
+	g := newRig(t, serve(`"a"`, tableBody(42, "")), nil, anySize)
+	g.time.poll(t)
+	g.after(path, anySize).wantRevision(42)
+}
+
 // No beginning of a file, and none with one byte changed, passes for another table.
 func TestTornCacheFiles(t *testing.T) {
 	body := tableBody(42, "kept")
@@ -460,7 +474,15 @@ func TestCacheCannotBeWritten(t *testing.T) {
 		{"a folder in its place",
 			func(_ *Cache, path string) { _ = os.MkdirAll(filepath.Join(path, "x"), 0o700) },
 			func(_ *Cache, path string) { _ = os.RemoveAll(path) },
-			"rename: file exists"},
+			"is no file, and is left as it is"},
+		{"a socket in its place",
+			func(_ *Cache, path string) {
+				if listener, err := net.Listen("unix", path); err == nil {
+					t.Cleanup(func() { _ = listener.Close() })
+				}
+			},
+			func(_ *Cache, path string) { _ = os.Remove(path) },
+			"is no file, and is left as it is"},
 	} {
 		row := row
 		t.Run(row.name, func(t *testing.T) {

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -76,7 +77,11 @@ func newCacheLine(s *Snapshot, body []byte, unchecked bool) ([]byte, error) {
 // trusted. It returns nothing if there is no such file, or if its table is not
 // newer than a revision.
 func readCache(path string, cfg Config, newerThan int64, now time.Time) (*Snapshot, []byte, error) {
-	file, size, err := openPrivate(path, cfg.MaxBytes+maxCacheLine)
+	atMost := cfg.MaxBytes
+	if atMost <= math.MaxInt64-maxCacheLine {
+		atMost += maxCacheLine
+	}
+	file, size, err := openPrivate(path, atMost)
 	if os.IsNotExist(err) {
 		return nil, nil, nil
 	}
@@ -312,6 +317,10 @@ func (c *Cache) writeCache(s *Snapshot, body []byte, unchecked bool, kept map[st
 	line, err := newCacheLine(s, body, unchecked)
 	if err != nil {
 		return nil, nil, err
+	}
+	if info, err := os.Lstat(c.path); err == nil && !info.Mode().IsRegular() && info.Mode()&os.ModeSymlink == 0 {
+		// Such as /dev/null, which others need.
+		return nil, nil, errors.New("is no file, and is left as it is")
 	}
 	c.sweep()
 	now, err := c.writeParts(s.Table, kept)
