@@ -1,6 +1,7 @@
 package feed
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
@@ -33,6 +34,8 @@ type Cache struct {
 	pending *keepsake
 	after   time.Time
 	busy    bool
+	// writing is what is being written.
+	writing *keepsake
 
 	// What follows belongs to the write under way.
 
@@ -49,6 +52,11 @@ type keepsake struct {
 	body     []byte
 }
 
+// has says whether k, which may be nil, has the body of a sum.
+func (k *keepsake) has(sum string) bool {
+	return k != nil && k.body != nil && k.snapshot.sum == sum
+}
+
 // NewCache returns a cache in the file of a path, which need not exist. Its
 // folder must.
 func NewCache(path string) *Cache {
@@ -60,7 +68,7 @@ func NewCache(path string) *Cache {
 // what is wrong with the file.
 func (c *Cache) restore(f *Feed, last *Snapshot) *Snapshot {
 	c.mu.Lock()
-	c.owner = f
+	c.ownLocked(f)
 	c.pending = nil
 	busy := c.busy
 	c.mu.Unlock()
@@ -94,12 +102,26 @@ func (c *Cache) restore(f *Feed, last *Snapshot) *Snapshot {
 	return s
 }
 
+// ownLocked makes f the feed that writes the file. If f would not trust that after
+// a restart, it is to be written anew.
+func (c *Cache) ownLocked(f *Feed) {
+	c.owner = f
+	if c.busy || c.have == "" {
+		return
+	}
+	var line cacheLine
+	if json.Unmarshal(c.line, &line) != nil || foreign(line, f.cfg) != nil {
+		c.have = ""
+	}
+}
+
 // release makes f write the file no more.
 func (c *Cache) release(f *Feed) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.owner == f {
 		c.owner = nil
+		c.pending = nil // This cache may be there for as long as the process.
 	}
 }
 
@@ -111,7 +133,7 @@ func (c *Cache) lacks(f *Feed, sum string) bool {
 	if c.owner != f && c.owner != nil || c.have == sum {
 		return false
 	}
-	return c.pending == nil || c.pending.snapshot.sum != sum
+	return !c.pending.has(sum) && !c.writing.has(sum)
 }
 
 // keep has the file keep what is in force at f from now on: a snapshot, and the
@@ -121,13 +143,15 @@ func (c *Cache) keep(f *Feed, s *Snapshot, body []byte) {
 	now := f.timing.now()
 	c.mu.Lock()
 	if c.owner == nil {
-		c.owner = f
+		c.ownLocked(f)
 	}
 	if c.owner != f {
 		c.mu.Unlock()
 		return
 	}
 	switch {
+	case c.pending == nil && c.writing.has(s.sum) && c.writing.snapshot.proof.signatures == s.proof.signatures:
+		// It will be there soon.
 	case body != nil && (s.sum != c.have || s.proof.signatures != c.signatures):
 		c.pending = &keepsake{s, body}
 	case c.pending != nil && c.pending.snapshot.sum == s.sum:
@@ -151,6 +175,7 @@ func (c *Cache) work() {
 		if recover() != nil {
 			c.mu.Lock()
 			c.busy = false
+			c.writing = nil
 			c.mu.Unlock()
 		}
 	}()
@@ -169,6 +194,7 @@ func (c *Cache) step() bool {
 		c.mu.Unlock()
 		return false
 	}
+	c.writing = next
 	have := c.have
 	c.mu.Unlock()
 
@@ -183,26 +209,35 @@ func (c *Cache) step() bool {
 	}
 
 	c.mu.Lock()
+	c.writing = nil
 	if err == nil {
 		c.line = line
 		c.kept = kept
 		c.have = next.snapshot.sum
 		c.signatures = next.snapshot.proof.signatures
 		c.confirmed = next.snapshot.Confirmed
+		if c.owner != f {
+			c.have = "" // The other one may not trust it.
+		}
 	} else {
 		if !errors.Is(err, errReplaced) {
 			c.after = f.timing.now().Add(keepEvery)
 		}
 		if next.body == nil {
 			c.have = "" // to be written anew
-		} else if c.pending == nil {
+		} else if c.pending == nil && c.owner == f {
 			c.pending = next
 		}
-		c.busy = false
 	}
 	c.mu.Unlock()
 	c.report(f, next, err)
-	return err == nil
+	if err == nil {
+		return true
+	}
+	c.mu.Lock()
+	c.busy = false
+	c.mu.Unlock()
+	return false
 }
 
 // report tells of a failure when it begins, when it changes and when it ends.

@@ -590,6 +590,104 @@ func TestCacheOfSeveralFeeds(t *testing.T) {
 	}
 }
 
+// A file that a feed with other settings would not trust after a restart is written
+// anew when such a feed takes it over.
+func TestCacheOfOtherSettings(t *testing.T) {
+	body := tableBody(42, "")
+	for name, change := range map[string]func(c *Config, gone string){
+		"an endpoint that is gone": func(c *Config, gone string) { c.Endpoints = []string{gone, c.Endpoints[0]} },
+		"anybody was an endpoint":  func(c *Config, _ string) { c.Unchecked = true },
+	} {
+		path := cachePath(t)
+		cache := NewCache(path)
+		gone := newSite(t, serve(hashTag(body), body))
+		first := newRig(t, serve(hashTag(body), body), nil, func(c *Config) {
+			c.Cache = cache
+			change(c, gone.server.URL)
+		})
+		first.time.poll(t)
+		second := newRig(t, nil, Current(first.feed), func(c *Config) {
+			c.Cache = cache
+			c.Endpoints = []string{first.server.URL}
+		})
+		first.feed.Stop()
+		second.time.poll(t)
+		second.wantSilence()
+		again := second.after(path, func(c *Config) { c.Endpoints = []string{first.server.URL} })
+		if Current(again.feed) == nil {
+			t.Errorf("%s: got lines %q after a restart, want the table in force", name, again.said())
+		}
+	}
+}
+
+// What is being written is neither fetched nor written once more, however long that
+// takes.
+func TestCacheWritesOnce(t *testing.T) {
+	path := cachePath(t)
+	cache := NewCache(path)
+	g := newRig(t, serve(`"a"`, tableBody(42, "")), nil, func(c *Config) { c.Cache = cache })
+	var work func()
+	g.feed.timing.background = func(run func()) { work = run }
+	written := 0
+	cache.create = func(dir, pattern string) (*os.File, error) {
+		written++
+		if written == 1 {
+			g.time.poll(t)
+			g.time.poll(t)
+		}
+		return os.CreateTemp(dir, pattern)
+	}
+	g.time.poll(t)
+	work()
+	g.time.poll(t)
+	for i, r := range g.asked() {
+		if got := r.Header.Get("If-None-Match"); (got == "") != (i == 0) {
+			t.Errorf("request %d: got If-None-Match %q", i+1, got)
+		}
+	}
+	if written != 1 {
+		t.Errorf("the file was written %d times, want once", written)
+	}
+}
+
+// A table that could not be kept is let go with its feed.
+func TestStoppedFeedLeavesNothingToKeep(t *testing.T) {
+	cache := NewCache(filepath.Join(t.TempDir(), "folder", "table.cache"))
+	g := newRig(t, serve(`"a"`, tableBody(42, "")), nil, func(c *Config) { c.Cache = cache })
+	g.time.poll(t)
+	if cache.pending == nil {
+		t.Fatal("nothing is left to be kept, so this shows nothing")
+	}
+	g.feed.Stop()
+	if cache.pending != nil {
+		t.Error("the cache holds a table that nobody is going to keep")
+	}
+}
+
+// Nothing else is written before a failure was told.
+func TestCacheTellsBeforeItGoesOn(t *testing.T) {
+	cache := NewCache(filepath.Join(t.TempDir(), "folder", "table.cache"))
+	told := false
+	g := newRig(t, serve(`"a"`, tableBody(42, "")), nil, func(c *Config) {
+		c.Cache = cache
+		c.Report = func(line string, failed bool) {
+			cache.mu.Lock()
+			defer cache.mu.Unlock()
+			told = told || failed
+			if failed && !cache.busy {
+				t.Errorf("another write may have begun before %q was told", line)
+			}
+		}
+	})
+	g.time.poll(t)
+	if !told {
+		t.Error("no failure was told")
+	}
+	if cache.busy {
+		t.Error("the cache is busy for ever")
+	}
+}
+
 // A feed that begins with another's table has the file get it, though it was
 // confirmed by its tag only.
 func TestCacheOfAnInheritedTable(t *testing.T) {

@@ -138,18 +138,27 @@ func readCacheLine(file *os.File) ([]byte, cacheLine, error) {
 	return append([]byte{}, head[:end+1]...), line, nil
 }
 
-// cachedSnapshot checks what stands in a cache file against the settings of a
-// feed.
-func cachedSnapshot(line cacheLine, body []byte, cfg Config, now time.Time) (*Snapshot, error) {
+// foreign returns why a feed of these settings cannot trust a file with such a
+// first line, whatever else is in it; nil if it can.
+func foreign(line cacheLine, cfg Config) error {
 	known := false
 	for _, endpoint := range cfg.Endpoints {
 		known = known || endpoint == line.Endpoint
 	}
 	if !known {
-		return nil, fmt.Errorf("has a table from %s, which is not in sync.endpoint", withoutUser(line.Endpoint))
+		return fmt.Errorf("has a table from %s, which is not in sync.endpoint", withoutUser(line.Endpoint))
 	}
 	if line.Unchecked && !cfg.Unchecked && len(cfg.PublicKeys) == 0 {
-		return nil, errors.New("has a table that was fetched with sync.tls.insecureSkipVerify")
+		return errors.New("has a table that was fetched with sync.tls.insecureSkipVerify")
+	}
+	return nil
+}
+
+// cachedSnapshot checks what stands in a cache file against the settings of a
+// feed.
+func cachedSnapshot(line cacheLine, body []byte, cfg Config, now time.Time) (*Snapshot, error) {
+	if err := foreign(line, cfg); err != nil {
+		return nil, err
 	}
 	by, err := verify(cfg.PublicKeys, []string{line.Signatures}, body)
 	if err != nil {
