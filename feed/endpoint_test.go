@@ -582,6 +582,20 @@ func TestRequestsToSeveralEndpoints(t *testing.T) {
 	}
 }
 
+// A list of tags, among them that of another endpoint's newer table, would have
+// that endpoint confirm an older one.
+func TestTagsForAnother(t *testing.T) {
+	body := tableBody(41, "")
+	g, other := pair(t, serve(hashTag(body)+`, "newer"`, body), serve(`"newer"`, tableBody(42, "")))
+	g.time.poll(t)
+	g.answer(status(500))
+	g.time.poll(t)
+	g.time.poll(t)
+	if got := other.lastRequest().Header.Get("If-None-Match"); got != "" {
+		t.Errorf("got If-None-Match %s at an endpoint that did not give that", got)
+	}
+}
+
 // Two endpoints that do not agree: the newer table stays, and it is told who has
 // another. Nothing swings.
 func TestEndpointsThatDisagree(t *testing.T) {

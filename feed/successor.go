@@ -56,12 +56,13 @@ func successor(held *Snapshot, q question, a answer, keys []ed25519.PublicKey, n
 
 // tagFor returns the tag by which an endpoint knows the table of s, which may be
 // nil, or nothing if it may know another table by it: a tag is unique only where
-// it was given. One that names the hash of the table means it everywhere.
+// it was given. One that names the hash of the table means it everywhere, but a
+// list of tags may have others in it.
 func (s *Snapshot) tagFor(endpoint string) string {
 	if s == nil || s.etag == "" {
 		return ""
 	}
-	if s.From == endpoint || tagsHash(s.etag, s.sum) {
+	if s.From == endpoint || oneTag.MatchString(s.etag) && tagsHash(s.etag, s.sum) {
 		return s.etag
 	}
 	return ""
