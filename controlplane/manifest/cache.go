@@ -176,7 +176,7 @@ func (r *reading) own() []*piece {
 			fresh = append(fresh, p)
 		}
 		p.of, p.origin.lines = r, r.lines[i]
-		if len(p.comments)+len(p.broken) > 0 || p.tells() {
+		if p.tells() {
 			r.telling = append(r.telling, p)
 		}
 	}
@@ -196,7 +196,7 @@ func (c *Cache) drop(r *reading) {
 		for _, d := range p.drafts {
 			c.dropDraft(d)
 		}
-		for _, ref := range p.misspelt {
+		for _, ref := range p.misspelt() {
 			e := c.entry(ref)
 			e.misspelt--
 			c.touch(ref, e)
@@ -241,7 +241,7 @@ func (c *Cache) add(p *piece) {
 			}
 		}
 	}
-	for _, ref := range p.misspelt {
+	for _, ref := range p.misspelt() {
 		e := c.entry(ref)
 		e.misspelt++
 		c.touch(ref, e)
@@ -412,8 +412,8 @@ func (c *Cache) Broken() map[string][]string {
 	broken := map[string][]string{}
 	for _, r := range c.readings {
 		for _, p := range r.telling {
-			if len(p.broken) > 0 {
-				broken[r.file.Path] = append(broken[r.file.Path], p.broken...)
+			if p.notes != nil && len(p.notes.broken) > 0 {
+				broken[r.file.Path] = append(broken[r.file.Path], p.notes.broken...)
 			}
 		}
 	}
@@ -446,10 +446,12 @@ func (c *Cache) Told() *Told {
 }
 
 func (c *Cache) tell(told *Told, p *piece) {
-	told.Comments = append(told.Comments, p.comments...)
-	told.Findings = append(told.Findings, p.findings...)
-	if !c.kustomized[filepath.Dir(p.of.file.Path)] {
-		told.Findings = append(told.Findings, p.strays...)
+	if n := p.notes; n != nil {
+		told.Comments = append(told.Comments, n.comments...)
+		told.Findings = append(told.Findings, n.findings...)
+		if !c.kustomized[filepath.Dir(p.of.file.Path)] {
+			told.Findings = append(told.Findings, n.strays...)
+		}
 	}
 	for _, d := range p.drafts {
 		if ref := d.object.Ref(); ref.Kind != secretKind || c.isNamed(ref) {

@@ -82,7 +82,8 @@ func isBare(line []byte) bool { return isPreamble(bytes.TrimPrefix(line, []byte(
 // comment notes the comment that m found in a line.
 func (l *loader) comment(line []byte, m []int, at, from, to int) {
 	column := utf8.RuneCount(line[:bytes.IndexByte(line[m[0]:], '#')+m[0]]) + 1
-	l.out.comments = append(l.out.comments, Comment{
+	notes := l.out.note()
+	notes.comments = append(notes.comments, Comment{
 		File: l.name, Line: at, Column: column, Text: string(bytes.TrimSpace(line[m[2]:m[3]])), From: from, To: to,
 	})
 }

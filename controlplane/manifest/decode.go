@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"hash/maphash"
+	"maps"
 	"reflect"
 	"slices"
 	"strconv"
@@ -130,12 +131,13 @@ type misfit struct {
 }
 
 // shared keeps what many objects have in common once: field paths, short texts
-// such as kinds and namespaces, and where the fields stand. It also keeps the
+// such as kinds and namespaces, labels, and where the fields stand. It also keeps the
 // fields of each Go type.
 type shared struct {
 	paths   map[string]string
 	words   map[string]string
-	layouts map[uint64][]field // by hash
+	layouts map[uint64][]field           // by hash
+	labels  map[uint64]map[string]string // by hash
 	seed    maphash.Seed
 	types   map[reflect.Type]map[string][]int
 }
@@ -148,7 +150,7 @@ const (
 
 func newShared() *shared {
 	return &shared{
-		paths: map[string]string{}, words: map[string]string{}, layouts: map[uint64][]field{}, seed: maphash.MakeSeed(),
+		paths: map[string]string{}, words: map[string]string{}, layouts: map[uint64][]field{}, labels: map[uint64]map[string]string{}, seed: maphash.MakeSeed(),
 		types: map[reflect.Type]map[string][]int{},
 	}
 }
@@ -183,6 +185,22 @@ func (s *shared) layout(fields []field) []field {
 		s.layouts[sum] = layout
 	}
 	return layout
+}
+
+// labelled returns labels, as one map for all who ask for the same. Nobody may
+// change it.
+func (s *shared) labelled(labels map[string]string) map[string]string {
+	sum := uint64(0)
+	for key, value := range labels {
+		sum += maphash.String(s.seed, key) ^ maphash.String(s.seed, value)<<1 // in whatever order
+	}
+	if before, ok := s.labels[sum]; ok && maps.Equal(before, labels) {
+		return before
+	}
+	if len(s.labels) < maxShared {
+		s.labels[sum] = labels
+	}
+	return labels
 }
 
 func (s *shared) path(b []byte) string {
@@ -333,6 +351,9 @@ func (d *decoder) mapping(n *yaml.Node, v reflect.Value) {
 		d.value(p.value, item)
 		v.SetMapIndex(reflect.ValueOf(p.key.Value).Convert(v.Type().Key()), item)
 	})
+	if labels, ok := v.Interface().(map[string]string); ok {
+		v.Set(reflect.ValueOf(d.shared.labelled(labels)))
+	}
 }
 
 func (d *decoder) sequence(n *yaml.Node, v reflect.Value) {

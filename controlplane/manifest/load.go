@@ -145,13 +145,33 @@ type piece struct {
 	origin *origin
 	of     *reading
 	drafts []*draft
+	notes  *notes // nil for none
+}
+
+// notes are what there is to tell of a piece beside its drafts.
+type notes struct {
 	// misspelt are objects whose kind is misspelt, as what they were meant for.
 	misspelt []finding.Object
 	// strays are findings about what nobody minds beside a kustomization; findings
-	// has the others that are about no draft.
+	// has the others.
 	findings, strays []finding.Finding
 	broken           []string // as in Told.Broken
 	comments         []Comment
+}
+
+// note returns the notes of a piece, to be added to.
+func (p *piece) note() *notes {
+	if p.notes == nil {
+		p.notes = &notes{}
+	}
+	return p.notes
+}
+
+func (p *piece) misspelt() []finding.Object {
+	if p.notes == nil {
+		return nil
+	}
+	return p.notes.misspelt
 }
 
 // draft is an object as its document has it, whatever others there are.
@@ -176,11 +196,12 @@ func (l *loader) begin(sum [sha256.Size]byte, lineOffset int) {
 	l.pieces, l.lines = append(l.pieces, l.out), append(l.lines, lineOffset)
 }
 
-// again takes over a piece that the file had before, if it still stands for a
-// text of that hash.
+// again takes over a piece that the file had before, if it stands for a text of
+// that hash. On other lines than it did it can only be used if there is nothing to
+// tell of it: findings and comments know theirs.
 func (l *loader) again(sum [sha256.Size]byte, lineOffset int) bool {
 	for i, p := range l.known[sum] {
-		if p.origin.lines == lineOffset || p.movable() {
+		if p.origin.lines == lineOffset || !p.tells() {
 			l.known[sum] = slices.Delete(l.known[sum], i, i+1)
 			l.pieces, l.lines = append(l.pieces, p), append(l.lines, lineOffset)
 			return true
@@ -189,13 +210,9 @@ func (l *loader) again(sum [sha256.Size]byte, lineOffset int) bool {
 	return false
 }
 
-// movable reports whether a piece may stand on other lines than it did: findings
-// and comments know theirs.
-func (p *piece) movable() bool { return len(p.broken) == 0 && len(p.comments) == 0 && !p.tells() }
-
-// tells reports whether there are findings in a piece.
+// tells reports whether there is anything to tell of a piece.
 func (p *piece) tells() bool {
-	return len(p.findings)+len(p.strays) > 0 || slices.ContainsFunc(p.drafts, func(d *draft) bool { return len(d.findings) > 0 })
+	return p.notes != nil || slices.ContainsFunc(p.drafts, func(d *draft) bool { return len(d.findings) > 0 })
 }
 
 // isKustomization tells the file by which Kustomize composes manifests. It is no
@@ -262,12 +279,13 @@ func (l *loader) broken(rule finding.Rule, line int, problem, allowed, fix strin
 		sum := sha256.Sum256(bytes.TrimSpace(bytes.TrimPrefix(l.text, []byte("---"))))
 		identity = hex.EncodeToString(sum[:])
 	}
-	l.out.broken = append(l.out.broken, identity)
+	notes := l.out.note()
+	notes.broken = append(notes.broken, identity)
 	column := 0
 	if line > 0 {
 		column = 1
 	}
-	l.out.findings = append(l.out.findings, finding.Finding{
+	notes.findings = append(notes.findings, finding.Finding{
 		Rule: rule, Severity: finding.Error, File: l.name, Line: line, Column: column,
 		Problem: problem, Allowed: allowed, Fix: fix,
 	})
@@ -548,7 +566,8 @@ func (l *loader) document(n *yaml.Node, lineOffset int) {
 }
 
 func (l *loader) report(n *yaml.Node, lineOffset int, rule finding.Rule, severity finding.Severity, object finding.Object, problem, allowed, fix string) {
-	l.out.findings = append(l.out.findings, finding.Finding{
+	notes := l.out.note()
+	notes.findings = append(notes.findings, finding.Finding{
 		Rule: rule, Severity: severity, File: l.name, Line: n.Line + lineOffset, Column: n.Column, Object: object,
 		Problem: problem, Allowed: allowed, Fix: fix,
 	})
@@ -557,7 +576,8 @@ func (l *loader) report(n *yaml.Node, lineOffset int, rule finding.Rule, severit
 // stray reports a document that may be a patch, which stands beside a
 // kustomization.
 func (l *loader) stray(n *yaml.Node, lineOffset int, problem string) {
-	l.out.strays = append(l.out.strays, finding.Finding{
+	notes := l.out.note()
+	notes.strays = append(notes.strays, finding.Finding{
 		Rule: finding.UnknownKind, Severity: finding.Warning, File: l.name, Line: n.Line + lineOffset, Column: n.Column,
 		Problem: problem, Allowed: "a mapping with apiVersion, kind and metadata",
 	})
@@ -643,7 +663,8 @@ func (l *loader) unused(n *yaml.Node, lineOffset int, object finding.Object) {
 	kinds := []string{"API", "APIVersion", "APIBundle", "APIPlan", "ManagedApplication", "ManagedSubscription", "APICatalogItem", "APIAuth"}
 	if name := Nearest(object.Kind, kinds); name != "" {
 		// What was meant may restrict others.
-		l.out.misspelt = append(l.out.misspelt, finding.Object{Kind: name, Namespace: object.Namespace, Name: object.Name})
+		notes := l.out.note()
+		notes.misspelt = append(notes.misspelt, finding.Object{Kind: name, Namespace: object.Namespace, Name: object.Name})
 		l.report(n, lineOffset, finding.UnknownKind, finding.Error, object, "is of an unknown kind, so it is left out",
 			strings.Join(kinds, ", "), fmt.Sprintf("did you mean %q?", name))
 		return
