@@ -17,22 +17,26 @@ import (
 // needs neither token nor certificate because it tells nothing but counts.
 func (s *Server) Handler() http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		var err error
-		switch r.URL.Path {
-		case table.Path:
-			err = s.serveTable(w, r)
-		case "/healthz":
-			err = s.serveHealth(w, r)
-		default:
-			err = errNotFound
-			if sum, ok := strings.CutPrefix(r.URL.Path, table.PartPath("")); ok {
-				err = s.servePart(w, r, sum)
-			}
-		}
-		if err != nil {
+		if err := s.serve(w, r); err != nil {
 			s.fail(w, r, err)
 		}
 	})
+}
+
+func (s *Server) serve(w http.ResponseWriter, r *http.Request) error {
+	if r.ContentLength != 0 { // or is not told
+		return errBody
+	}
+	switch r.URL.Path {
+	case table.Path:
+		return s.serveTable(w, r)
+	case "/healthz":
+		return s.serveHealth(w, r)
+	}
+	if sum, ok := strings.CutPrefix(r.URL.Path, table.PartPath("")); ok {
+		return s.servePart(w, r, sum)
+	}
+	return errNotFound
 }
 
 // The media types of what is served.
@@ -46,6 +50,7 @@ var (
 	errNotFound     = errors.New("there is nothing here")
 	errNoPart       = errors.New("there is no such part, or not any more: ask for " + table.Path + " again")
 	errOnlyIndex    = errors.New("this table is only served in parts: ask with Accept: " + typeOfIndex + ", as gateways do that can read parts; serve --parts-above sets how large a table may be before that")
+	errBody         = errors.New("a request with a body cannot be answered")
 	errMethod       = errors.New("only GET and HEAD are allowed")
 	errUnauthorized = errors.New("a valid token is required")
 	errForbidden    = errors.New("a valid client certificate is required")
@@ -62,16 +67,21 @@ func (s *Server) fail(w http.ResponseWriter, r *http.Request, err error) {
 		status, detail = http.StatusNotFound, errNoPart.Error()
 	case errors.Is(err, errOnlyIndex):
 		status, detail = http.StatusNotAcceptable, errOnlyIndex.Error()
+	case errors.Is(err, errBody):
+		status, detail = http.StatusRequestEntityTooLarge, errBody.Error()
+		w.Header().Set("Connection", "close") // rather than to read the body
 	case errors.Is(err, errMethod):
 		status, detail = http.StatusMethodNotAllowed, errMethod.Error()
 		w.Header().Set("Allow", "GET, HEAD")
 	case errors.Is(err, errUnauthorized):
 		status, detail = http.StatusUnauthorized, errUnauthorized.Error()
 		w.Header().Set("WWW-Authenticate", `Bearer realm="tollgate"`)
-		s.log.Warn("request without a valid token", "client", r.RemoteAddr)
+		w.Header().Set("Connection", "close")
+		s.unauthorized.warn("request without a valid token", "client", r.RemoteAddr)
 	case errors.Is(err, errForbidden):
 		status, detail = http.StatusForbidden, errForbidden.Error()
-		s.log.Warn("request without a valid client certificate", "client", r.RemoteAddr)
+		w.Header().Set("Connection", "close")
+		s.forbidden.warn("request without a valid client certificate", "client", r.RemoteAddr)
 	case errors.Is(err, errNoTable):
 		status, detail = http.StatusServiceUnavailable, errNoTable.Error()
 		w.Header().Set("Retry-After", "1")
@@ -99,6 +109,7 @@ func (s *Server) serveHealth(w http.ResponseWriter, r *http.Request) error {
 	s.mu.RLock()
 	h := s.health
 	s.mu.RUnlock()
+	h.Waiting = s.waiting.Load()
 	status := http.StatusOK
 	if h.Revision == 0 {
 		status = http.StatusServiceUnavailable
@@ -210,6 +221,8 @@ func (s *Server) send(w http.ResponseWriter, r *http.Request, rep representation
 // hold returns once e is superseded, the server is about to stop, the client has
 // gone, or wait has passed.
 func (s *Server) hold(w http.ResponseWriter, r *http.Request, e *edition, wait time.Duration) {
+	s.waiting.Add(1)
+	defer s.waiting.Add(-1)
 	timer := time.NewTimer(wait)
 	defer timer.Stop()
 	select {

@@ -13,6 +13,7 @@ import (
 	"fmt"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/tollgate-apim/tollgate/controlplane/compile"
@@ -36,6 +37,9 @@ type Server struct {
 
 	access access
 	shelf  shelf
+
+	waiting                 atomic.Int64 // requests
+	unauthorized, forbidden seldom
 
 	mu      sync.RWMutex
 	edition *edition // nil before the first
@@ -79,6 +83,8 @@ type health struct {
 	Status   string     `json:"status"`
 	Revision int64      `json:"revision,omitempty"`
 	IssuedAt *time.Time `json:"issuedAt,omitempty"`
+	// Waiting is how many requests are being held.
+	Waiting int64 `json:"waiting"`
 	// KeptOut says that the last change could not be read, so that the table
 	// before it stays in force.
 	KeptOut bool `json:"keptOut"`
@@ -109,6 +115,7 @@ func New(o Options) *Server {
 	s := &Server{
 		log: o.Log, partsAbove: o.PartsAbove, health: health{Status: "starting"},
 		closing: closing, release: sync.OnceFunc(func() { close(closing) }),
+		unauthorized: seldom{log: o.Log}, forbidden: seldom{log: o.Log},
 	}
 	s.access.configureLocked(nil)
 	return s

@@ -42,6 +42,7 @@ type serveOptions struct {
 	tlsKey        string
 	clientCA      string
 	partsAbove    int
+	maxConns      int
 	allowInsecure bool
 	logFormat     string
 }
@@ -74,6 +75,7 @@ of modification), file:PATH (a number in a file), clock, or auto: git, or else c
 	f.StringVar(&o.tlsKey, "tls-key", "", "file with the certificate's key, PEM")
 	f.StringVar(&o.clientCA, "client-ca", "", "file with the authorities, PEM, of which gateways must present a certificate")
 	f.IntVar(&o.partsAbove, "parts-above", server.DefaultPartsAbove, "how many keys, applications and subscriptions together a table may have and still be served as one document")
+	f.IntVar(&o.maxConns, "max-connections", 4096, "how many connections there may be at a time")
 	f.BoolVar(&o.allowInsecure, "allow-insecure-listen", false, "listen beyond loopback without TLS, or without both token and client certificates")
 	f.StringVar(&o.logFormat, "log-format", "text", "text or json")
 	return cmd
@@ -108,6 +110,7 @@ func serve(ctx context.Context, o serveOptions, stderr io.Writer) error {
 		return fmt.Errorf("listening: %w", err)
 	}
 	address := listener.Addr().String()
+	listener = server.Limit(listener, o.maxConns, log)
 	if o.tlsCert != "" {
 		listener = tls.NewListener(listener, s.TLSConfig())
 	}
@@ -298,6 +301,9 @@ func (o serveOptions) check() error {
 	}
 	if o.partsAbove < 1 {
 		problems = append(problems, fmt.Errorf("--parts-above: %d, must be 1 or more", o.partsAbove))
+	}
+	if o.maxConns < 1 {
+		problems = append(problems, fmt.Errorf("--max-connections: %d, must be 1 or more", o.maxConns))
 	}
 	host, _, err := net.SplitHostPort(o.listen)
 	switch {
