@@ -1,4 +1,7 @@
 //go:build !yaegi
+// +build !yaegi
+
+// Yaegi reads only the second form of the constraint.
 
 package feed
 
