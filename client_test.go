@@ -230,9 +230,9 @@ func TestClientsFollowTheirFiles(t *testing.T) {
 	next()
 	next()
 	want := []string{
-		"sync.tls.key: is neither PEM nor the path of a file that can be read; what was there before is still used",
-		"sync.tls.ca: is neither PEM nor the path of a file that can be read; what was there before is still used",
-		"sync.tls.cert: is neither PEM nor the path of a file that can be read; what was there before is still used",
+		"sync.tls.key: is neither PEM nor the path of a file of at most 1 MiB that can be read; what was there before is still used",
+		"sync.tls.ca: is neither PEM nor the path of a file of at most 1 MiB that can be read; what was there before is still used",
+		"sync.tls.cert: is neither PEM nor the path of a file of at most 1 MiB that can be read; what was there before is still used",
 	}
 	// The content of a file that is no PEM is told by what is wrong with the pair.
 	if len(lines) != 3 || !strings.HasPrefix(lines[0], "sync.tls.cert and key: ") || lines[1] != want[1] || lines[2] != want[2] {

@@ -175,9 +175,9 @@ func newSettings(c *Config) (*settings, error) {
 	// A table is confirmed as of the beginning of an exchange, once in an
 	// interval and a tenth or in a wait, at the latest, plus the time of the
 	// exchange. One lost poll must not refuse requests either.
-	if least := 2*(s.sync.interval+s.sync.wait) + s.sync.timeout; s.maxStaleness > 0 && s.maxStaleness < least {
+	if least := 2 * (s.sync.interval + s.sync.wait + s.sync.timeout); s.maxStaleness > 0 && s.maxStaleness < least {
 		p.add("sync.maxStaleness", c.Sync.MaxStaleness,
-			"must be 0s or at least 2 × (sync.interval + sync.wait) + sync.timeout, which is "+least.String())
+			"must be 0s or at least 2 × (sync.interval + sync.wait + sync.timeout), which is "+least.String())
 	}
 	if c.Sync.MaxBytes < 1 {
 		p.add("sync.maxBytes", fmt.Sprint(c.Sync.MaxBytes), "must be 1 or more")

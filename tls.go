@@ -71,9 +71,20 @@ func fileOrContent(value string) (string, error) {
 	if strings.Contains(value, "-----BEGIN") {
 		return value, nil
 	}
+	// What is no file may never end, or never begin.
+	info, err := os.Stat(value)
+	if err != nil || !info.Mode().IsRegular() || info.Size() > maxPEMBytes {
+		return "", errNoPEM
+	}
 	content, err := os.ReadFile(value)
 	if err != nil || len(content) == 0 {
-		return "", errors.New("is neither PEM nor the path of a file that can be read")
+		return "", errNoPEM
 	}
 	return string(content), nil
 }
+
+// maxPEMBytes is the size of the largest file of certificates that is read. All
+// authorities that browsers trust take a fifth of it.
+const maxPEMBytes = 1 << 20
+
+var errNoPEM = errors.New("is neither PEM nor the path of a file of at most 1 MiB that can be read")

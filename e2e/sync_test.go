@@ -75,7 +75,7 @@ func TestStaleness(t *testing.T) {
 	up(t, proxy)
 	config := byHeader(shared.config("stale/api"))
 	config.Sync.Endpoint = proxy.URL
-	config.Sync.Timeout, config.Sync.MaxStaleness = "1s", "2s"
+	config.Sync.Timeout, config.Sync.MaxStaleness = "1s", "3s"
 	shared.protect(t, "stale.test", config)
 	call := func() answer { return shared.send(t, "stale.test", "GET /", apiKeyHeader+"stale-key") }
 
