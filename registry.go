@@ -101,7 +101,7 @@ func (r *registry) newSourceLocked(s syncSettings, report func(line string, fail
 		}
 		// What came over a connection that anybody could have answered is not
 		// trusted where the configuration demands more.
-		held := feed.Current(other.feed)
+		held := feed.Inherited(feed.Current(other.feed), publicKeys(s.publicKeys))
 		if held != nil && (anybody(s.tls.InsecureSkipVerify, s.endpoints) || !anybody(other.settings.tls.InsecureSkipVerify, []string{held.From})) {
 			last = newer(last, held)
 		}

@@ -11,6 +11,7 @@ import (
 	"math"
 	"os"
 	"path/filepath"
+	"reflect"
 	"regexp"
 	"runtime"
 	"strings"
@@ -240,6 +241,9 @@ func openPrivate(path string, atMost int64) (*os.File, int64, error) {
 	if mode.Perm()&0o077 != 0 && runtime.GOOS != "windows" {
 		return nil, 0, fmt.Errorf("may be read or written by others: its mode is %#o, expected 0600", mode.Perm())
 	}
+	if uid, known := owner(info); known && uid != 0 && uid != ownUser() {
+		return nil, 0, fmt.Errorf("belongs to user %d, expected %d or root", uid, ownUser())
+	}
 	if info.Size() > atMost {
 		return nil, 0, fmt.Errorf("has %d bytes, expected %d at most (sync.maxBytes)", info.Size(), atMost)
 	}
@@ -252,6 +256,23 @@ func openPrivate(path string, atMost int64) (*os.File, int64, error) {
 		return nil, 0, errors.New("was replaced while it was opened")
 	}
 	return file, info.Size(), nil
+}
+
+// ownUser is replaced in tests.
+var ownUser = os.Geteuid
+
+// owner returns the number of the user whose file it is, where the system has
+// such. Package syscall is not there for plugins.
+func owner(info os.FileInfo) (uid int, known bool) {
+	stat := reflect.Indirect(reflect.ValueOf(info.Sys()))
+	if stat.Kind() != reflect.Struct {
+		return 0, false
+	}
+	field := stat.FieldByName("Uid")
+	if field.Kind() != reflect.Uint32 {
+		return 0, false
+	}
+	return int(field.Uint()), true
 }
 
 // readPrivate returns what is in a file that openPrivate opens.

@@ -208,7 +208,7 @@ func start(cfg Config, last *Snapshot, with timing) *Feed {
 		f.endpoints = append(f.endpoints, &endpoint{url: u, shown: withoutUser(u), wait: cfg.Wait})
 	}
 	f.ctx, f.cancel = context.WithCancel(context.Background())
-	last = inherited(last, cfg.PublicKeys)
+	last = Inherited(last, cfg.PublicKeys)
 	if cfg.Cache != nil {
 		last = cfg.Cache.restore(f, last)
 	}

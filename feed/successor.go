@@ -73,8 +73,9 @@ func tagsHash(etag, sum string) bool {
 	return len(sum) == sha256.Size && strings.Contains(etag, hex.EncodeToString([]byte(sum[:sha256.Size/2])))
 }
 
-// inherited returns what a feed with these keys may take over from an older one.
-func inherited(last *Snapshot, keys []ed25519.PublicKey) *Snapshot {
+// Inherited returns what a feed with these keys may take over from an older one,
+// or nil.
+func Inherited(last *Snapshot, keys []ed25519.PublicKey) *Snapshot {
 	if last == nil || len(keys) == 0 {
 		return last
 	}
