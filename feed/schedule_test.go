@@ -14,6 +14,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -37,7 +38,10 @@ type world struct {
 	cache  *Cache
 	path   string
 
-	sites  [2]*site
+	sites [2]*site
+	// mu guards what the endpoints answer by. A handler whose connection was cut
+	// may still be at it.
+	mu     sync.Mutex
 	faults [2]string // by their name; empty for none
 	// now is what is published, and before what was last time.
 	now, before *shelf
@@ -136,6 +140,8 @@ func noRoom(dir, pattern string) (*os.File, error) {
 
 // publish puts a newer table on the shelf, whole or in parts.
 func (w *world) publish() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
 	w.revision += 1 + w.random.Int63n(3)
 	keys := 1 + w.random.Intn(30)
 	w.keys[w.revision] = keys
@@ -165,6 +171,8 @@ var faultNames = []string{
 // answer returns how the i-th endpoint answers.
 func (w *world) answer(i int) http.HandlerFunc {
 	return func(rw http.ResponseWriter, r *http.Request) {
+		w.mu.Lock()
+		defer w.mu.Unlock()
 		good := func(s *shelf) {
 			s.handler()(rw, r)
 		}
@@ -221,6 +229,14 @@ func (w *world) answer(i int) http.HandlerFunc {
 	}
 }
 
+// fail gives an endpoint a fault, or none.
+func (w *world) fail(i int, fault string) {
+	w.note("endpoint %d: %q", i, fault)
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.faults[i] = fault
+}
+
 // step does something to the world, and lets the gateway poll.
 func (w *world) step() {
 	switch w.random.Intn(8) {
@@ -228,12 +244,9 @@ func (w *world) step() {
 		w.publish()
 	case 2, 3, 4:
 		i := w.random.Intn(2)
-		w.faults[i] = faultNames[w.random.Intn(len(faultNames))]
-		w.note("endpoint %d: %s", i, w.faults[i])
+		w.fail(i, faultNames[w.random.Intn(len(faultNames))])
 	case 5:
-		i := w.random.Intn(2)
-		w.faults[i] = ""
-		w.note("endpoint %d: fine", i)
+		w.fail(w.random.Intn(2), "")
 	case 6:
 		w.restart()
 	case 7:
@@ -253,8 +266,10 @@ func (w *world) restart() {
 		w.start(last, w.rig.time)
 	} else {
 		w.note("restart")
-		w.start(nil, w.rig.time)
+		w.mu.Lock()
 		w.seen = w.kept
+		w.mu.Unlock()
+		w.start(nil, w.rig.time)
 	}
 	w.check()
 }
@@ -284,7 +299,9 @@ func (w *world) check() {
 	if revision < w.seen {
 		w.t.Errorf("revision %d is in force after revision %d", revision, w.seen)
 	}
+	w.mu.Lock()
 	w.seen = revision
+	w.mu.Unlock()
 	if held == nil {
 		return
 	}
@@ -310,7 +327,8 @@ func (w *world) check() {
 // mend ends all faults: within the longest delay the newest table is in force.
 func (w *world) mend() {
 	w.note("all is well")
-	w.faults = [2]string{}
+	w.fail(0, "")
+	w.fail(1, "")
 	w.spoilDisk(false)
 	passed := time.Duration(0)
 	for polls := 0; polls < 3 && w.seen < w.revision; polls++ {
