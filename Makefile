@@ -58,7 +58,7 @@ yaegi: ## Run the plugin's tests interpreted, as Traefik runs the plugin.
 
 .PHONY: e2e
 e2e: traefik ## Test from outside: a real Traefik, the control plane and an upstream.
-	cd e2e && go test -race -count=1 -p 1 -timeout 20m . ./stack/... ./cmd/...
+	cd e2e && go test -race -count=1 -p 1 -timeout 20m . ./stack/... ./faults ./cmd/...
 
 .PHONY: e2e-matrix
 e2e-matrix: ## The same with other versions of Traefik, each built once: minutes.

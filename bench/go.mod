@@ -11,4 +11,7 @@ require (
 
 require github.com/coder/websocket v1.8.15 // indirect
 
-replace github.com/tollgate-apim/tollgate/e2e => ../e2e
+replace (
+	github.com/tollgate-apim/tollgate => ../
+	github.com/tollgate-apim/tollgate/e2e => ../e2e
+)

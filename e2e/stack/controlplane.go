@@ -85,7 +85,7 @@ func StartControlPlane(ctx context.Context, o ControlPlaneOptions) (*ControlPlan
 	}
 	args = append(args, o.Args...)
 	var err error
-	c.Process, err = start("tollgate", o.Dir, o.Binary, args...)
+	c.Process, err = Start("tollgate", o.Dir, o.Binary, args...)
 	if err != nil {
 		return nil, err
 	}

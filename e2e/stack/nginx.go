@@ -59,7 +59,7 @@ func StartNginx(ctx context.Context, dir, site, address string) (*Nginx, error) 
 	if err := os.WriteFile(config, fmt.Appendf(nil, nginxFrame, user, site), 0o600); err != nil {
 		return nil, err
 	}
-	process, err := start("nginx", dir, binary, "-p", dir, "-c", config, "-e", "stderr", "-g", "daemon off;")
+	process, err := Start("nginx", dir, binary, "-p", dir, "-c", config, "-e", "stderr", "-g", "daemon off;")
 	if err != nil {
 		return nil, err
 	}

@@ -26,8 +26,8 @@ type Process struct {
 	err  error // set before done is closed
 }
 
-// start runs a program in dir.
-func start(name, dir, program string, args ...string) (*Process, error) {
+// Start runs a program in dir. Its name is for errors.
+func Start(name, dir, program string, args ...string) (*Process, error) {
 	p := &Process{Log: &Log{}, name: name, done: make(chan struct{})}
 	// Stop ends the program, not a context: it gives it time to end by itself.
 	p.cmd = exec.CommandContext(context.Background(), program, args...)
@@ -67,7 +67,7 @@ func (p *Process) Done() <-chan struct{} { return p.done }
 // Stop ends the program, by force if it takes too long, and returns when it is
 // gone. Stopping twice does nothing.
 func (p *Process) Stop() error {
-	if err := p.signal(syscall.SIGTERM); err != nil {
+	if err := p.Signal(syscall.SIGTERM); err != nil {
 		return err
 	}
 	select {
@@ -75,22 +75,30 @@ func (p *Process) Stop() error {
 		return nil
 	case <-time.After(graceful):
 	}
-	err := p.signal(syscall.SIGKILL)
+	err := p.Signal(syscall.SIGKILL)
 	<-p.done
 	return errors.Join(err, fmt.Errorf("%s did not end within %s and was killed", p.name, graceful))
 }
 
 // Kill ends the program at once, as a crash does, and returns when it is gone.
 func (p *Process) Kill() error {
-	err := p.signal(syscall.SIGKILL)
+	err := p.Signal(syscall.SIGKILL)
 	<-p.done
 	return err
 }
 
-func (p *Process) signal(s syscall.Signal) error {
+// Pause stops the program where it is: its connections stay, and nothing comes
+// over them.
+func (p *Process) Pause() error { return p.Signal(syscall.SIGSTOP) }
+
+// Resume makes a paused program go on.
+func (p *Process) Resume() error { return p.Signal(syscall.SIGCONT) }
+
+// Signal sends the program a signal. That it has ended is no error.
+func (p *Process) Signal(s syscall.Signal) error {
 	err := p.cmd.Process.Signal(s)
 	if err != nil && !errors.Is(err, os.ErrProcessDone) {
-		return fmt.Errorf("ending %s: %w", p.name, err)
+		return fmt.Errorf("sending %s to %s: %w", s, p.name, err)
 	}
 	return nil
 }

@@ -93,7 +93,7 @@ func StartTraefik(ctx context.Context, o TraefikOptions) (*Traefik, error) {
 	if err := writeYAML(file, static); err != nil {
 		return nil, err
 	}
-	if t.Process, err = start("traefik", o.Dir, o.Binary, "--configFile="+file); err != nil {
+	if t.Process, err = Start("traefik", o.Dir, o.Binary, "--configFile="+file); err != nil {
 		return nil, err
 	}
 	if err := t.awaitServing(ctx); err != nil {
