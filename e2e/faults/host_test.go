@@ -29,8 +29,9 @@ type host interface {
 	configure(gateways []*gateway) error
 	// reload makes all gateways anew.
 	reload() error
-	// restart kills the host and starts it with the same configuration.
-	restart() error
+	// restart kills the host, calls dead, and starts it with the same
+	// configuration.
+	restart(dead func()) error
 	// log is what it wrote since it was started.
 	log() *stack.Log
 }
@@ -134,11 +135,12 @@ func (h *traefik) reload() error {
 	return nil
 }
 
-func (h *traefik) restart() error {
+func (h *traefik) restart(dead func()) error {
 	if err := h.running().Kill(); err != nil {
 		return err
 	}
 	client.CloseIdleConnections()
+	dead()
 	started, err := stack.StartTraefik(context.Background(), h.options)
 	if err != nil {
 		return err
@@ -239,11 +241,12 @@ func (h *compiled) start() error {
 	return nil
 }
 
-func (h *compiled) restart() error {
+func (h *compiled) restart(dead func()) error {
 	if err := h.running().Kill(); err != nil {
 		return err
 	}
 	client.CloseIdleConnections()
+	dead()
 	return h.start()
 }
 

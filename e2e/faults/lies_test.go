@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
+	"path"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -75,7 +76,7 @@ func (m *matter) sign(h http.Header, body []byte) {
 const tooLate = "no complete answer"
 
 // redirected is the path where redirects lead.
-const redirected = "/elsewhere"
+const redirected = "/v1/elsewhere"
 
 // saying is a lie about the table. What make returns is signed rightly unless it
 // sets the header itself. Parts are those of the lie, and else true.
@@ -158,7 +159,7 @@ func httpLies() []*lie {
 		lies = append(lies, answering(fmt.Sprintf("status %d", status), fmt.Sprintf("status %d", status),
 			func(w http.ResponseWriter, r *http.Request, body []byte) {
 				if status/100 == 3 {
-					w.Header().Set("Location", redirected[1:])
+					w.Header().Set("Location", path.Base(redirected))
 				}
 				w.WriteHeader(status)
 				_, _ = w.Write(body)

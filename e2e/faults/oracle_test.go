@@ -169,15 +169,20 @@ func (g *gateway) until(what string, look func() error) error {
 	defer cancel()
 	var wrong error
 	err := stack.Until(ctx, what, patience, func() error {
-		if wrong = g.probe(); wrong != nil {
+		err := g.probe()
+		if errors.Is(err, errStarting) {
+			return err
+		}
+		if err != nil {
+			wrong = err
 			cancel()
-			return wrong
+			return err
 		}
 		time.Sleep(betweenProbes)
 		return look()
 	})
 	if wrong != nil {
-		return wrong
+		return fmt.Errorf("%w\nit said\n%s", wrong, g.said())
 	}
 	if err != nil {
 		return fmt.Errorf("gateway %s: %w; it said\n%s", g.name, err, g.said())
