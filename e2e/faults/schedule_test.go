@@ -49,6 +49,18 @@ const (
 type fault struct {
 	name       string
 	begin, end func(t *testing.T, w *world) error
+	// spares says which gateways get new versions all the same; nil means none.
+	spares func(s setup) bool
+}
+
+// sparesAll is for faults that keep no gateway from the control plane.
+func sparesAll(setup) bool { return true }
+
+// sparesOthers is for faults of wires: whoever has another one goes there.
+func sparesOthers(wires []int) func(s setup) bool {
+	return func(s setup) bool {
+		return slices.ContainsFunc(s.Wires, func(i int) bool { return !slices.Contains(wires, i) })
+	}
 }
 
 func (s schedule) String() string {
@@ -107,7 +119,8 @@ func down(wires ...int) fault {
 			}
 			return nil
 		},
-		end: func(_ *testing.T, w *world) error { return errors.Join(w.wires[0].Up(), w.wires[1].Up()) },
+		end:    func(_ *testing.T, w *world) error { return errors.Join(w.wires[0].Up(), w.wires[1].Up()) },
+		spares: sparesOthers(wires),
 	}
 }
 
@@ -119,9 +132,10 @@ func troubled(trouble stack.Trouble, wires ...int) fault {
 		return nil
 	}
 	return fault{
-		name:  fmt.Sprintf("wires %v with %+v", wires, trouble),
-		begin: func(_ *testing.T, w *world) error { return set(w, trouble) },
-		end:   func(_ *testing.T, w *world) error { return set(w, stack.Trouble{}) },
+		name:   fmt.Sprintf("wires %v with %+v", wires, trouble),
+		begin:  func(_ *testing.T, w *world) error { return set(w, trouble) },
+		end:    func(_ *testing.T, w *world) error { return set(w, stack.Trouble{}) },
+		spares: sparesOthers(wires),
 	}
 }
 
@@ -143,15 +157,16 @@ func lying(to string, told func(s setup) *lie) fault {
 
 func diskLost() fault {
 	return fault{
-		name:  "the folder of cache files replaced by a file",
-		begin: func(_ *testing.T, w *world) error { return w.lose() },
-		end:   func(_ *testing.T, w *world) error { return w.find() },
+		name:   "the folder of cache files replaced by a file",
+		begin:  func(_ *testing.T, w *world) error { return w.lose() },
+		end:    func(_ *testing.T, w *world) error { return w.find() },
+		spares: sparesAll,
 	}
 }
 
 func noFault() fault {
 	do := func(*testing.T, *world) error { return nil }
-	return fault{name: "no fault", begin: do, end: do}
+	return fault{name: "no fault", begin: do, end: do, spares: sparesAll}
 }
 
 // The random schedules. Those of a batch share a host, so what happens to that
@@ -159,15 +174,19 @@ func noFault() fault {
 
 const batchSize = 10
 
-// lies are those that random schedules choose from.
+// lies are those that random schedules choose from, in groups that come equally
+// often.
 type lies struct {
-	signed, unsigned []*lie
+	signed, unsigned [][]*lie
 }
 
 func newLies(t *testing.T) lies {
 	t.Helper()
-	common := slices.Concat(revisionLies(), httpLies(), badFiles(t, "tables", "", badTable))
-	return lies{signed: slices.Concat(common, signatureLies()), unsigned: slices.Concat(common, unsignedLies())}
+	common := [][]*lie{revisionLies(), httpLies(), badFiles(t, "tables", "", badTable)}
+	return lies{
+		signed:   append(slices.Clone(common), signatureLies()),
+		unsigned: append(slices.Clone(common), unsignedLies()),
+	}
 }
 
 // draw returns the schedule of a number.
@@ -189,6 +208,32 @@ func draw(number int, all lies) schedule {
 		})
 	}
 	return s
+}
+
+// TestFaults breaks one thing after the other, reloads the configuration
+// meanwhile, and restarts Traefik meanwhile.
+func TestFaults(t *testing.T) {
+	gateways := []setup{
+		{Wires: []int{0}},
+		{Wires: []int{0}, Wait: "2s", Signed: true},
+		{Wires: []int{0, 1}, Wait: "2s", Cached: true},
+		{Wires: []int{1}, Signed: true, Cached: true},
+	}
+	var all []schedule
+	for i, f := range []fault{
+		noFault(), killed(false), killed(true), stopped(), paused(), down(0), down(0, 1),
+		troubled(stack.Trouble{Stalled: true}, 0), troubled(stack.Trouble{Stalled: true}, 0, 1),
+		troubled(stack.Trouble{Slow: time.Millisecond / 10}, 0, 1), troubled(stack.Trouble{Slow: 20 * time.Millisecond}, 0, 1),
+		troubled(stack.Trouble{Cuts: true}, 0, 1), troubled(stack.Trouble{Cuts: true, Cut: 600, Reset: true}, 0, 1),
+		diskLost(),
+	} {
+		s := schedule{number: i, plan: plan{Parts: i%2 == 0, Revision: []string{"clock", "mtime"}[i/2%2], Gateways: gateways}}
+		for _, e := range []event{nothing, reload, restart} {
+			s.rounds = append(s.rounds, round{fault: f, during: 1, event: e, hold: 500 * time.Millisecond})
+		}
+		all = append(all, s)
+	}
+	run(t, startTraefik(t), all)
 }
 
 func coin(r *rand.Rand, n int) bool { return r.IntN(n) == 0 }
@@ -217,7 +262,7 @@ func drawFault(r *rand.Rand, all lies) fault {
 	case 9:
 		return noFault()
 	default:
-		signed, unsigned := pick(r, all.signed...), pick(r, all.unsigned...)
+		signed, unsigned := pick(r, pick(r, all.signed...)...), pick(r, pick(r, all.unsigned...)...)
 		return lying(fmt.Sprintf("%s, or unsigned, %s", signed.name, unsigned.name), func(s setup) *lie {
 			if s.Signed {
 				return signed
@@ -318,6 +363,9 @@ func (w *world) round(t *testing.T, h host, r round, together *barrier, worlds [
 		return fmt.Errorf("during it: %w", err)
 	}
 	if err := w.probeFor(r.hold); err != nil {
+		return fmt.Errorf("during it: %w", err)
+	}
+	if err := w.settleSpared(r.fault); err != nil {
 		return fmt.Errorf("during it: %w", err)
 	}
 	if err := together.wait(func() error { return happen(h, r.event, worlds) }); err != nil {

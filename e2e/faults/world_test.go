@@ -67,6 +67,8 @@ type plan struct {
 	Parts bool
 	// Revision is how the control plane numbers tables.
 	Revision string
+	// SmallDisk puts the cache files on a disk of their own.
+	SmallDisk bool
 	Gateways []setup
 }
 
@@ -84,8 +86,13 @@ const (
 func newWorld(t *testing.T, h host, dir, name string, p plan) (*world, error) {
 	t.Helper()
 	w := &world{name: name, dir: dir, nobody: map[int]bool{}, unsound: true}
-	for _, folder := range []string{"manifests", "plane", "cache"} {
-		if err := os.MkdirAll(filepath.Join(dir, folder), 0o700); err != nil {
+	for _, folder := range []string{filepath.Join(dir, "manifests"), filepath.Join(dir, "plane"), w.cacheFolder()} {
+		if err := os.MkdirAll(folder, 0o700); err != nil {
+			return nil, err
+		}
+	}
+	if p.SmallDisk {
+		if err := smallDisk(t, w.cacheFolder()); err != nil {
 			return nil, err
 		}
 	}
@@ -156,7 +163,7 @@ func (w *world) add(h host, name string, s setup, public string) {
 		sync.PublicKey = public
 	}
 	if s.Cached {
-		sync.CacheFile = filepath.Join(w.dir, "cache", name)
+		sync.CacheFile = filepath.Join(w.cacheFolder(), name)
 	}
 	if s.Stale {
 		sync.MaxStaleness = tooOld.String()
@@ -272,6 +279,20 @@ func (w *world) settle() error {
 	return nil
 }
 
+// settleSpared waits until the gateways that a fault spares have the newest
+// version.
+func (w *world) settleSpared(f fault) error {
+	for _, g := range w.gateways {
+		if f.spares == nil || !f.spares(g.setup) {
+			continue
+		}
+		if err := g.untilAt(w.newest()); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // kept returns the number of the version in the file of a gateway, 0 if there is
 // none.
 func (g *member) kept() int {
@@ -298,12 +319,21 @@ func (w *world) forget() {
 	}
 }
 
-// lost takes the folder of all files away, so that nothing can be written there.
-func (w *world) lose() error {
+// cacheFolder is where the gateways keep their tables.
+func (w *world) cacheFolder() string { return filepath.Join(w.dir, "cache") }
+
+// unkeep notes that tables cannot be kept, nor for a minute afterwards: then it is
+// tried again.
+func (w *world) unkeep() {
 	for _, g := range w.gateways {
 		g.unkept = g.setup.Cached
 	}
-	folder := filepath.Join(w.dir, "cache")
+}
+
+// lose takes the folder of all files away, so that nothing can be written there.
+func (w *world) lose() error {
+	w.unkeep()
+	folder := w.cacheFolder()
 	if err := os.Rename(folder, folder+".lost"); err != nil {
 		return err
 	}
@@ -312,12 +342,10 @@ func (w *world) lose() error {
 
 // find brings the folder back, as it was.
 func (w *world) find() error {
-	folder := filepath.Join(w.dir, "cache")
+	w.unkeep()
+	folder := w.cacheFolder()
 	if err := os.Remove(folder); err != nil {
 		return err
-	}
-	for _, g := range w.gateways {
-		g.unkept = g.setup.Cached // Until it is tried again, which takes a minute.
 	}
 	return os.Rename(folder+".lost", folder)
 }
