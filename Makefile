@@ -60,6 +60,10 @@ yaegi: ## Run the plugin's tests interpreted, as Traefik runs the plugin.
 e2e: traefik ## Test from outside: a real Traefik, the control plane and an upstream.
 	cd e2e && go test -race -count=1 -p 1 -timeout 20m . ./stack/... ./faults ./cmd/...
 
+.PHONY: faults
+faults: traefik ## Break everything around gateways: all 1,000 schedules, all cuts: an hour. ARGS=-help
+	cd e2e && go test -race -count=1 -timeout 3h ./faults -schedules 1000 -schedules-in-traefik 1000 -cuts 0 $(ARGS)
+
 .PHONY: e2e-matrix
 e2e-matrix: ## The same with other versions of Traefik, each built once: minutes.
 	@for version in $(MATRIX); do \

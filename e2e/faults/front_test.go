@@ -21,12 +21,12 @@ import (
 type front struct {
 	address string
 
+	truth http.Handler
 	// signer signs the lies that are signed rightly.
 	signer ed25519.PrivateKey
 
-	mu    sync.Mutex
-	truth http.Handler
-	ends  map[string]*end
+	mu   sync.Mutex
+	ends map[string]*end
 	// tags has what was told truly, by tag.
 	tags map[string]told
 }
@@ -105,13 +105,6 @@ func (f *front) forget(name string) {
 	f.ends[name].served, f.ends[name].listed = 0, 0
 }
 
-// setTruth makes the front ask somebody else.
-func (f *front) setTruth(truth http.Handler) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	f.truth = truth
-}
-
 func (f *front) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	name, path, _ := strings.Cut(strings.TrimPrefix(r.URL.Path, "/"), "/")
 	f.mu.Lock()
@@ -134,7 +127,7 @@ func (f *front) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 // tried again because something else is to be told now.
 func (f *front) answer(e *end, w http.ResponseWriter, r *http.Request) bool {
 	f.mu.Lock()
-	l, changed, truth := e.lie, e.changed, f.truth
+	l, changed := e.lie, e.changed
 	if r.URL.Path == table.Path {
 		e.asked++
 	}
@@ -154,7 +147,7 @@ func (f *front) answer(e *end, w http.ResponseWriter, r *http.Request) bool {
 		}
 	}()
 	seen := httptest.NewRecorder()
-	truth.ServeHTTP(seen, r.WithContext(ctx))
+	f.truth.ServeHTTP(seen, r.WithContext(ctx))
 	if !f.note(e, r, seen, changed) {
 		return false
 	}
@@ -213,7 +206,7 @@ func plainBody(seen *httptest.ResponseRecorder) []byte {
 // tell lies to a gateway.
 func (f *front) tell(l *lie, e *end, w http.ResponseWriter, r *http.Request) {
 	f.mu.Lock()
-	truth, held := f.truth, f.tags[r.Header.Get("If-None-Match")]
+	held := f.tags[r.Header.Get("If-None-Match")]
 	f.mu.Unlock()
 	if l.needsTable && r.URL.Path == table.Path && held.revision == 0 {
 		http.Error(w, "this would not be a lie to you", http.StatusServiceUnavailable)
@@ -224,7 +217,7 @@ func (f *front) tell(l *lie, e *end, w http.ResponseWriter, r *http.Request) {
 		req.Header[name] = r.Header[name]
 	}
 	seen := httptest.NewRecorder()
-	truth.ServeHTTP(seen, req)
+	f.truth.ServeHTTP(seen, req)
 	if seen.Code != http.StatusOK {
 		pass(w, seen, false)
 		return
@@ -237,7 +230,7 @@ func (f *front) tell(l *lie, e *end, w http.ResponseWriter, r *http.Request) {
 			e.listed = max(e.listed, m.version.number)
 			f.mu.Unlock()
 		}
-		truth.ServeHTTP(w, r)
+		f.truth.ServeHTTP(w, r)
 	})
 	if !e.signed {
 		m.signer = nil

@@ -155,7 +155,6 @@ func (h *traefik) restart(dead func()) error {
 type compiled struct {
 	dir     string
 	address string
-	lines   int // of the log, when it was last configured
 
 	mu      sync.Mutex
 	process *stack.Process

@@ -69,7 +69,7 @@ type plan struct {
 	Revision string
 	// SmallDisk puts the cache files on a disk of their own.
 	SmallDisk bool
-	Gateways []setup
+	Gateways  []setup
 }
 
 const (
@@ -295,11 +295,11 @@ func (w *world) settleSpared(f fault) error {
 
 // kept returns the number of the version in the file of a gateway, 0 if there is
 // none.
-func (g *member) kept() int {
-	if g.sync.CacheFile == "" {
+func (m *member) kept() int {
+	if m.sync.CacheFile == "" {
 		return 0
 	}
-	content, err := os.ReadFile(g.sync.CacheFile)
+	content, err := os.ReadFile(m.sync.CacheFile)
 	if err != nil {
 		return 0
 	}
