@@ -98,6 +98,11 @@ bench-quick: traefik $(BUILD)/bench ## The same for a minute, only to see; docs/
 bench-render: $(BUILD)/bench ## Write docs/performance.* anew from bench/results.json.
 	@cd bench && exec $(BUILD)/bench/bench -render
 
+# ARGS may have -quick, -keys 1000000, -only waiting and more: ARGS=-help.
+.PHONY: bench-sync
+bench-sync: ## Measure what it costs to keep gateways up to date: ten minutes of a quiet machine.
+	@cd bench && go build -o $(BUILD)/bench/sync ./sync && exec $(BUILD)/bench/sync $(ARGS)
+
 .PHONY: $(BUILD)/bench
 $(BUILD)/bench:
 	@cd bench && go build -o $@/bench .

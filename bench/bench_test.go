@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/tollgate-apim/tollgate/bench/proc"
 	"github.com/tollgate-apim/tollgate/e2e/stack"
 )
 
@@ -177,12 +178,12 @@ func TestRowsHaveRouters(t *testing.T) {
 
 // This process uses processor time and memory.
 func TestProcess(t *testing.T) {
-	before, err := cpuTime(os.Getpid())
+	before, err := proc.CPUTime(os.Getpid())
 	if err != nil {
 		t.Skip(err) // Not Linux.
 	}
 	for x := 0; ; x++ {
-		after, err := cpuTime(os.Getpid())
+		after, err := proc.CPUTime(os.Getpid())
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -190,7 +191,7 @@ func TestProcess(t *testing.T) {
 			break
 		}
 	}
-	now, peak, err := resident(os.Getpid())
+	now, peak, err := proc.Resident(os.Getpid())
 	if err != nil || now < 1<<20 || peak < now {
 		t.Errorf("got %d bytes, peak %d, error %v", now, peak, err)
 	}

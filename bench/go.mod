@@ -5,6 +5,7 @@ module github.com/tollgate-apim/tollgate/bench
 go 1.25.0
 
 require (
+	github.com/tollgate-apim/tollgate v0.0.0
 	github.com/tollgate-apim/tollgate/e2e v0.0.0
 	gopkg.in/yaml.v3 v3.0.1
 )

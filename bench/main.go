@@ -19,6 +19,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/tollgate-apim/tollgate/bench/proc"
 	"github.com/tollgate-apim/tollgate/bench/report"
 	"github.com/tollgate-apim/tollgate/bench/stats"
 	"github.com/tollgate-apim/tollgate/e2e/stack"
@@ -142,7 +143,7 @@ func measure(ctx context.Context, o options) (*report.Results, error) {
 		Commit: commit(ctx),
 		Quick:  o.quick,
 		Machine: report.Machine{
-			Processor: processor(), Cores: runtime.NumCPU(), System: runtime.GOOS + "/" + runtime.GOARCH,
+			Processor: proc.Processor(), Cores: runtime.NumCPU(), System: runtime.GOOS + "/" + runtime.GOARCH,
 			Go: runtime.Version(), Traefik: stack.TraefikVersion,
 		},
 		Setup: report.Setup{Seed: b.seed, Rounds: b.rounds, Seconds: b.window.Seconds(), Connections: b.connections},

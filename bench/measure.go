@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/tollgate-apim/tollgate/bench/load"
+	"github.com/tollgate-apim/tollgate/bench/proc"
 	"github.com/tollgate-apim/tollgate/bench/report"
 	"github.com/tollgate-apim/tollgate/bench/stats"
 )
@@ -152,10 +153,10 @@ func (b *bench) time(r *row, window time.Duration) (cpu, perSecond float64, err 
 	defer func() { b.sent += 2 * loop.Count() }()
 	time.Sleep(ramp)
 	pid := b.gateway.PID()
-	cpuBefore, err := cpuTime(pid)
+	cpuBefore, err := proc.CPUTime(pid)
 	before, begin := loop.Count(), time.Now()
 	time.Sleep(window)
-	cpuAfter, err2 := cpuTime(pid)
+	cpuAfter, err2 := proc.CPUTime(pid)
 	after, took := loop.Count(), time.Since(begin)
 	if err := firstOf(loop.Stop(), err, err2); err != nil {
 		return 0, 0, err
@@ -235,7 +236,7 @@ func late(latencies []load.Latency) float64 {
 
 // sendUnknown sends many unknown keys and tells what memory they leave behind.
 func (b *bench) sendUnknown(r *row) error {
-	before, _, err := resident(b.gateway.PID())
+	before, _, err := proc.Resident(b.gateway.PID())
 	if err != nil {
 		return err
 	}
@@ -244,7 +245,7 @@ func (b *bench) sendUnknown(r *row) error {
 		return err
 	}
 	b.sent += 2 * uint64(b.unknownKeys)
-	after, _, err := resident(b.gateway.PID())
+	after, _, err := proc.Resident(b.gateway.PID())
 	if err != nil {
 		return err
 	}
@@ -264,7 +265,7 @@ func (b *bench) activate(ctx context.Context, r *row) error {
 	}
 	b.say("before the big table: %.1f µs of CPU a request, %.0f requests/s", cpu, perSecond)
 	a := &report.Activation{Keys: b.bigKeys, Parts: b.bigParts, Rate: perSecond / 2}
-	before, _, err := resident(b.gateway.PID())
+	before, _, err := proc.Resident(b.gateway.PID())
 	if err != nil {
 		return err
 	}
@@ -280,7 +281,7 @@ func (b *bench) activate(ctx context.Context, r *row) error {
 			return err
 		}
 	}
-	now, peak, err := resident(b.gateway.PID())
+	now, peak, err := proc.Resident(b.gateway.PID())
 	if err != nil {
 		return err
 	}
@@ -492,7 +493,7 @@ type loaded struct {
 
 // loadBig has the big table replaced, and measures what that takes.
 func (b *bench) loadBig(ctx context.Context, d document) (loaded, error) {
-	before, err := cpuTime(b.gateway.PID())
+	before, err := proc.CPUTime(b.gateway.PID())
 	if err != nil {
 		return loaded{}, err
 	}
@@ -500,7 +501,7 @@ func (b *bench) loadBig(ctx context.Context, d document) (loaded, error) {
 	if err := b.awaitBig(ctx); err != nil {
 		return loaded{}, err
 	}
-	now, err := cpuTime(b.gateway.PID())
+	now, err := proc.CPUTime(b.gateway.PID())
 	if err != nil {
 		return loaded{}, err
 	}
