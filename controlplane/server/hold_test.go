@@ -119,24 +119,47 @@ func TestWait(t *testing.T) {
 	}
 }
 
-func FuzzPrefer(f *testing.F) {
-	f.Add(`respond-async, x="a,wait=3", wait=5`)
-	f.Add(`wait="\5";"`)
-	s := quietServer()
-	if err := s.Publish(newTable("Standard"), nil, nil); err != nil {
-		f.Fatal(err)
+// FuzzHeaders asks with any header, for one document and for a table in parts.
+func FuzzHeaders(f *testing.F) {
+	f.Add(`respond-async, x="a,wait=3", wait=5`, "gzip;q=0.5, *", `W/"x", *`, indexType+";q=0.1")
+	f.Add(`wait="\5";"`, "identity", `"`, "*/*")
+	f.Add("wait=60", "", "", "application/json")
+	whole, inParts := quietServer(), dividing()
+	for _, s := range []*server.Server{whole, inParts} {
+		if err := s.Publish(tableOf(2), nil, nil); err != nil {
+			f.Fatal(err)
+		}
 	}
 	gone, cancel := context.WithCancel(context.Background())
 	cancel()
-	f.Fuzz(func(t *testing.T, prefer string) {
-		res := <-ask(gone, s, "GET", "If-None-Match", "*", "Prefer", prefer)
-		applied := res.Header.Get("Preference-Applied")
-		var seconds int
-		if _, err := fmt.Sscanf(applied, "wait=%d", &seconds); applied != "" && (err != nil || seconds < 0 || seconds > 60) {
-			t.Errorf("%q: applied %q", prefer, applied)
-		}
-		if applied != "" && !strings.Contains(strings.ToLower(prefer), "wait") {
-			t.Errorf("%q: applied %q, which was not asked for", prefer, applied)
+	f.Fuzz(func(t *testing.T, prefer, encoding, match, accept string) {
+		for _, s := range []*server.Server{whole, inParts} {
+			res := <-ask(gone, s, "GET", "If-None-Match", match, "Prefer", prefer, "Accept-Encoding", encoding, "Accept", accept)
+			h := res.Header
+			applied := h.Get("Preference-Applied")
+			var seconds int
+			if _, err := fmt.Sscanf(applied, "wait=%d", &seconds); applied != "" && (err != nil || seconds < 0 || seconds > 60) {
+				t.Errorf("applied %q", applied)
+			}
+			if applied != "" && !strings.Contains(strings.ToLower(prefer), "wait") {
+				t.Errorf("applied %q, which was not asked for", applied)
+			}
+			if h.Get("Content-Encoding") != "" && !strings.Contains(strings.ToLower(encoding), "gzip") && !strings.Contains(encoding, "*") {
+				t.Errorf("encoded as %q, which was not asked for", h.Get("Content-Encoding"))
+			}
+			switch res.StatusCode {
+			case 200:
+			case 304:
+				if !strings.Contains(match, strings.Trim(h.Get("ETag"), `"`)) && !strings.Contains(match, "*") {
+					t.Errorf("304 for %q, though the tag is %s", match, h.Get("ETag"))
+				}
+			case 406:
+				if s == whole || accept == indexType || accept == "*/*" {
+					t.Error("406 for what can be accepted")
+				}
+			default:
+				t.Errorf("got %d", res.StatusCode)
+			}
 		}
 	})
 }

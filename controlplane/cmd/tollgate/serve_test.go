@@ -325,6 +325,28 @@ func TestServeFailsWithItsListener(t *testing.T) {
 	}
 }
 
+func TestReadTokens(t *testing.T) {
+	for text, want := range map[string]string{
+		"a":                              "a",
+		"a\n":                            "a",
+		"\r\n a \r\n\r\n\tb-~!\r\nc\n\n": "a b-~! c",
+		"a a":                            "",
+		"a\x00":                          "",
+		"ä":                              "",
+		"":                               "",
+		" \n\n":                          "",
+		strings.Repeat("a\n", 101):       "",
+	} {
+		got, err := readTokens(text)
+		if strings.Join(got, " ") != want || (err == nil) != (want != "") {
+			t.Errorf("%.20q: got %q, %v, want %q", text, got, err, want)
+		}
+		if err != nil && want == "" && strings.Contains(err.Error(), "ä") {
+			t.Errorf("%q tells the token", err)
+		}
+	}
+}
+
 func TestIsLoopback(t *testing.T) {
 	for host, want := range map[string]bool{
 		"127.0.0.1": true, "127.9.9.9": true, "::1": true, "localhost": true,
