@@ -57,3 +57,31 @@ func FuzzCompile(f *testing.F) {
 		}
 	})
 }
+
+// FuzzIncremental checks that an edit, whatever it is, and its being taken back
+// are compiled as everything is.
+func FuzzIncremental(f *testing.F) {
+	paths, err := filepath.Glob("testdata/*.yaml")
+	if err != nil || len(paths) == 0 {
+		f.Fatalf("no seeds: %v", err)
+	}
+	var last []byte
+	for _, path := range paths {
+		data, err := os.ReadFile(path)
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(last, data)
+		last = data
+	}
+	f.Fuzz(func(t *testing.T, before, after []byte) {
+		e := newEditor(t, nil)
+		for _, data := range [][]byte{before, after, before} {
+			e.texts["f.yaml"] = []string{string(data)}
+			e.write("f.yaml")
+			if problem := e.compare(); problem != "" {
+				t.Fatal(problem)
+			}
+		}
+	})
+}

@@ -42,7 +42,7 @@ func TestIncremental(t *testing.T) {
 				}
 				e.done = nil
 			}
-			if e.tables < edits/4 || e.found < edits {
+			if e.tables < edits/8 || e.found < edits {
 				t.Errorf("there were %d different tables and %d findings: too few to see a difference", e.tables, e.found)
 			}
 		})

@@ -382,12 +382,20 @@ func (c *Cache) stir() {
 			c.stirOne(d.object.Ref())
 		}
 	}
-	// Of these the drafts may name others.
+	// Of applications that are, or are going to be, in force as they were before,
+	// the drafts may name others.
 	for ref := range c.restored {
-		for _, secret := range secretsOf(c.entry(ref).inForce) {
-			if e := c.entries[space{secret.Kind, secret.Namespace}][secret.Name]; e != nil && e.touched {
-				c.stirOne(ref)
-			}
+		c.stirRestored(ref, c.entry(ref))
+	}
+	for _, t := range c.touched {
+		c.stirRestored(t.ref, t.entry)
+	}
+}
+
+func (c *Cache) stirRestored(ref finding.Object, e *entry) {
+	for _, secret := range secretsOf(e.inForce) {
+		if s := c.entries[space{secret.Kind, secret.Namespace}][secret.Name]; s != nil && s.touched {
+			c.stirOne(ref)
 		}
 	}
 }

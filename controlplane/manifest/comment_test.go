@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -60,13 +59,11 @@ func TestManyComments(t *testing.T) {
 	}
 }
 
-// TestCommentsInARow would take seconds if each comment looked for the next line
-// that has anything.
+// TestCommentsInARow has so many comments that it would take minutes if each
+// looked for the next line that has anything.
 func TestCommentsInARow(t *testing.T) {
-	const n = 40_000
-	start := time.Now()
+	const n = 100_000
 	loaded := manifest.Parse("f.yaml", []byte("a: b\n"+strings.Repeat("# tollgate:ignore\n", n)+"c: d\n"))
-	took := time.Since(start)
 	if len(loaded.Comments) != n {
 		t.Fatalf("got %d comments, want %d", len(loaded.Comments), n)
 	}
@@ -74,8 +71,5 @@ func TestCommentsInARow(t *testing.T) {
 		if c.From != n+2 || c.To != n+2 {
 			t.Fatalf("got %+v, want it to be about line %d", c, n+2)
 		}
-	}
-	if took > 5*time.Second {
-		t.Errorf("took %s", took)
 	}
 }
