@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"os"
 	"path/filepath"
 	"strings"
@@ -86,6 +87,13 @@ func TestPage(t *testing.T) {
 		t.Fatal(err)
 	}
 	r, err := load(filepath.Join(root, "bench", "sync.json"))
+	if errors.Is(err, os.ErrNotExist) {
+		_, rest, _ := strings.Cut(string(page), pageBegin)
+		if told, _, _ := strings.Cut(rest, pageEnd); strings.TrimSpace(told) != "" {
+			t.Errorf("docs/performance.md tells results that nobody took: %s", told)
+		}
+		return
+	}
 	if err != nil {
 		t.Fatal(err)
 	}
