@@ -133,9 +133,9 @@ func measure(ctx context.Context, o options) (r *results, err error) {
 		name string
 		run  func(context.Context) error
 	}{
-		{"revocation", func(ctx context.Context) (err error) { r.Revocation, err = b.revoke(ctx); return }},
-		{"waiting", func(ctx context.Context) (err error) { r.Waiting, err = b.wait(ctx); return }},
-		{"change", func(ctx context.Context) (err error) { r.Change, err = b.change(ctx); return }},
+		{"revocation", func(ctx context.Context) (err error) { r.Revocation, err = b.revoke(ctx); return err }},
+		{"waiting", func(ctx context.Context) (err error) { r.Waiting, err = b.wait(ctx); return err }},
+		{"change", func(ctx context.Context) (err error) { r.Change, err = b.change(ctx); return err }},
 	} {
 		if o.only != "" && o.only != part.name {
 			continue

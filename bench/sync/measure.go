@@ -92,7 +92,7 @@ func (b *bench) waitOver(ctx context.Context, secure bool) (_ *waiting, err erro
 		return nil, err
 	}
 	if line := f.failure.Load(); line != nil {
-		return nil, errors.New("a gateway said: " + line.(string)) //nolint:errcheck // Nothing else is stored.
+		return nil, errors.New("a gateway said: " + line.(string))
 	}
 	return &waiting{
 		Gateways: b.waiting, TLS: secure, Seconds: b.window.Seconds(),
