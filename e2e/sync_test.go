@@ -460,10 +460,12 @@ func TestUnreadableManifest(t *testing.T) {
 		}
 		options := stack.ControlPlaneOptions{Binary: tollgateBinary, Dir: dir, Manifests: manifests}
 		write(t, &stack.ControlPlane{Manifests: manifests}, syncManifests(ns)...)
-		table, err := startPlane(t, options).Table(t.Context())
-		if err != nil {
-			t.Fatal(err)
-		}
+		plane := startPlane(t, options)
+		var table stack.Table
+		shared.await(t, "the first table", func() (err error) {
+			table, err = plane.Table(t.Context())
+			return err
+		})
 		if len(table.Keys) != 1 {
 			t.Errorf("the table has %d keys, want that of the good file", len(table.Keys))
 		}
