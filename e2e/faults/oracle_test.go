@@ -31,6 +31,9 @@ type gateway struct {
 	// mayBeStale says that its table may be older than it may be.
 	mayBeStale func() bool
 
+	// rest is the time between two probes.
+	rest time.Duration
+
 	// decided says that there is a table in force: version lo, or a newer one.
 	decided bool
 	lo      int
@@ -41,7 +44,7 @@ type gateway struct {
 
 func newGateway(h host, name string, sync stack.Sync, served func(name string) int) *gateway {
 	return &gateway{
-		name: name, sync: sync, host: h, served: served,
+		name: name, sync: sync, host: h, served: served, rest: restMany,
 		versionOf:  func(n int) version { return version{number: n} },
 		mayBeStale: func() bool { return false },
 	}
@@ -178,7 +181,7 @@ func (g *gateway) until(what string, look func() error) error {
 			cancel()
 			return err
 		}
-		time.Sleep(betweenProbes)
+		time.Sleep(g.rest)
 		return look()
 	})
 	if wrong != nil {
@@ -201,8 +204,11 @@ func (g *gateway) said() string {
 	return strings.Join(lines, "\n")
 }
 
-// betweenProbes leaves processor time to others.
-const betweenProbes = 250 * time.Millisecond
+// How long a gateway is left alone between two probes: processor time is for all.
+const (
+	rest     = 250 * time.Millisecond
+	restMany = time.Second // where there are hundreds of gateways
+)
 
 // untilAt waits until a version is in force.
 func (g *gateway) untilAt(n int) error {

@@ -26,9 +26,10 @@ type schedule struct {
 // round is one fault, and what else happens meanwhile.
 type round struct {
 	fault fault
-	// before, during and after are how many edits there are of the manifests.
+	// during and after are how many edits there are of the manifests during the
+	// fault, and after it.
 	during, after int
-	// nobody says that the first of them leaves all applications out.
+	// nobody says that the first of those during it leaves all applications out.
 	nobody bool
 	// event happens to the host during the fault.
 	event event
@@ -279,6 +280,9 @@ func TestSchedules(t *testing.T) {
 		n := *schedules
 		if kind.name == "traefik" {
 			n = *inTraefik
+		}
+		if *only >= 0 {
+			n = *only + 1
 		}
 		t.Run(kind.name, func(t *testing.T) {
 			for begin := 0; begin < n; begin += batchSize {

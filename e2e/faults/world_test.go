@@ -169,6 +169,7 @@ func (w *world) add(h host, name string, s setup, public string) {
 		sync.MaxStaleness = tooOld.String()
 	}
 	m := &member{gateway: newGateway(h, name, sync, w.front.served), world: w, setup: s}
+	m.rest = rest
 	m.versionOf = w.version
 	m.mayBeStale = m.stale
 	w.front.add(name, s.Signed)
@@ -237,7 +238,7 @@ func (w *world) probe() error {
 
 // probeFor sends requests for a while.
 func (w *world) probeFor(d time.Duration) error {
-	for end := time.Now().Add(d); ; time.Sleep(betweenProbes) {
+	for end := time.Now().Add(d); ; time.Sleep(rest) {
 		if err := w.probe(); err != nil || time.Now().After(end) {
 			return err
 		}
