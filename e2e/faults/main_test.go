@@ -31,7 +31,7 @@ import (
 
 var (
 	seed      = flag.Uint64("seed", 20261121, "seed of the generated cases")
-	schedules = flag.Int("schedules", 300, "how many schedules run against the compiled plugin")
+	schedules = flag.Int("schedules", 100, "how many schedules run against the compiled plugin")
 	inTraefik = flag.Int("schedules-in-traefik", 30, "how many schedules run in Traefik")
 	cuts      = flag.Int("cuts", 40, "at how many places answers of each kind are cut; 0 for all")
 	only      = flag.Int("schedule", -1, "run only the schedule of this number")
