@@ -103,10 +103,16 @@ func meetAnywhere(w http.ResponseWriter, r *http.Request, g *gateway, v *view) *
 		refuse(w, r, g, reason)
 		return nil
 	}
-	return welcome(w, r, g, v, hashing.Digest(key), at)
+	digest := hashing.Digest(key)
+	if len(table.Holders(v.table, digest)) == 0 {
+		refuse(w, r, g, matcher.KeyInvalid)
+		return nil
+	}
+	return welcome(w, r, g, v, digest, at)
 }
 
-// welcome returns the caller whose key has a digest and was found at a place.
+// welcome returns the caller whose key has a digest, which the table lists, and was
+// found at a place.
 func welcome(w http.ResponseWriter, r *http.Request, g *gateway, v *view, digest string, at place) *caller {
 	c := resolve(v, digest)
 	if c == nil {
@@ -125,15 +131,6 @@ func welcome(w http.ResponseWriter, r *http.Request, g *gateway, v *view, digest
 // resolve works out what the key of a digest may do, or returns nil if it is
 // unknown or suspended.
 func resolve(v *view, digest string) *caller {
-	if len(table.Holders(v.table, digest)) == 0 {
-		return nil
-	}
-	return resolveListed(v, digest)
-}
-
-// resolveListed is resolve for a key that the table lists. On its own, it costs
-// unknown keys nothing.
-func resolveListed(v *view, digest string) *caller {
 	v.mu.Lock()
 	c := v.resolved[digest]
 	v.mu.Unlock()
