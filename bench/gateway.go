@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net/http"
 	"os"
 	"path/filepath"
 	"time"
@@ -217,23 +216,6 @@ func (g *gateway) addBig(ctx context.Context, keys int) ([]*row, error) {
 		return nil, err
 	}
 	return added, g.awaitRows(ctx, added)
-}
-
-// admin asks Traefik's own API, in a gateway with debug.
-func (g *gateway) admin(ctx context.Context, path string) (*http.Response, error) {
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, g.AdminURL+path, nil)
-	if err != nil {
-		return nil, err
-	}
-	resp, err := http.DefaultClient.Do(req)
-	if err != nil {
-		return nil, err
-	}
-	if resp.StatusCode != http.StatusOK {
-		resp.Body.Close()
-		return nil, fmt.Errorf("%s answers %s", path, resp.Status)
-	}
-	return resp, nil
 }
 
 func (g *gateway) stop() error {

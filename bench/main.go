@@ -11,8 +11,6 @@ import (
 	"flag"
 	"fmt"
 	"os"
-	"os/exec"
-	"os/signal"
 	"path/filepath"
 	"runtime"
 	"slices"
@@ -20,20 +18,13 @@ import (
 	"time"
 
 	"github.com/tollgate-apim/tollgate/bench/proc"
+	"github.com/tollgate-apim/tollgate/bench/record"
 	"github.com/tollgate-apim/tollgate/bench/report"
 	"github.com/tollgate-apim/tollgate/bench/stats"
 	"github.com/tollgate-apim/tollgate/e2e/stack"
 )
 
-func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
-	defer stop()
-	if err := run(ctx, os.Args[1:]); err != nil && !errors.Is(err, flag.ErrHelp) {
-		fmt.Fprintln(os.Stderr, "bench:", err)
-		stop()
-		os.Exit(1)
-	}
-}
+func main() { record.Main("bench", run) }
 
 type options struct {
 	quick   bool
@@ -90,7 +81,7 @@ func run(ctx context.Context, args []string) error {
 		return err
 	}
 	fmt.Println("\n" + report.Markdown(results))
-	if err := results.Save(o.out); err != nil {
+	if err := record.Save(o.out, results); err != nil {
 		return err
 	}
 	fmt.Println("written to", o.out)
@@ -100,23 +91,15 @@ func run(ctx context.Context, args []string) error {
 	if report.Disturbed(results) {
 		return errors.New("the machine had too much other work: bench/results.json and docs/performance.* stay as they are")
 	}
-	if err := results.Save(filepath.Join(root, "bench", "results.json")); err != nil {
+	if err := record.Save(filepath.Join(root, "bench", "results.json"), results); err != nil {
 		return err
 	}
 	return render(root)
 }
 
-// say prints progress, with the time since the start.
-func say() func(format string, args ...any) {
-	begin := time.Now()
-	return func(format string, args ...any) {
-		fmt.Printf("%4.0fs  %s\n", time.Since(begin).Seconds(), fmt.Sprintf(format, args...))
-	}
-}
-
 // measure runs everything.
 func measure(ctx context.Context, o options) (*report.Results, error) {
-	b := &bench{plan: fullPlan, seed: o.seed, say: say()}
+	b := &bench{plan: fullPlan, seed: o.seed, say: record.Say()}
 	if o.quick {
 		b.plan = quickPlan
 	}
@@ -140,7 +123,7 @@ func measure(ctx context.Context, o options) (*report.Results, error) {
 	}
 	b.results = &report.Results{
 		Date:   time.Now().UTC().Format(time.DateOnly),
-		Commit: commit(ctx),
+		Commit: record.Commit(ctx),
 		Quick:  o.quick,
 		Machine: report.Machine{
 			Processor: proc.Processor(), Cores: runtime.NumCPU(), System: runtime.GOOS + "/" + runtime.GOARCH,
@@ -230,15 +213,6 @@ func pick(rows []*row, names string) ([]*row, error) {
 	return picked, nil
 }
 
-// commit returns what is measured, as git calls it.
-func commit(ctx context.Context) string {
-	out, err := exec.CommandContext(ctx, "git", "describe", "--always", "--dirty", "--abbrev=10").Output()
-	if err != nil {
-		return "unknown"
-	}
-	return strings.TrimSpace(string(out))
-}
-
 // render writes what the documentation tells of the committed results.
 func render(root string) error {
 	results, err := report.Load(filepath.Join(root, "bench", "results.json"))
@@ -246,15 +220,7 @@ func render(root string) error {
 		return err
 	}
 	docs := filepath.Join(root, "docs")
-	page, err := os.ReadFile(filepath.Join(docs, "performance.md"))
-	if err != nil {
-		return err
-	}
-	filled, err := report.Fill(string(page), results)
-	if err != nil {
-		return fmt.Errorf("docs/performance.md: %w", err)
-	}
-	if err := os.WriteFile(filepath.Join(docs, "performance.md"), []byte(filled), 0o644); err != nil {
+	if err := record.Render(filepath.Join(docs, "performance.md"), report.Place, report.Section(results)); err != nil {
 		return err
 	}
 	return os.WriteFile(filepath.Join(docs, "performance.svg"), []byte(report.Picture(results)), 0o644)

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"math/rand/v2"
 	"net/http"
@@ -12,6 +11,7 @@ import (
 	"github.com/tollgate-apim/tollgate/bench/proc"
 	"github.com/tollgate-apim/tollgate/bench/report"
 	"github.com/tollgate-apim/tollgate/bench/stats"
+	"github.com/tollgate-apim/tollgate/e2e/stack"
 )
 
 // ramp is how long a load runs before it is measured.
@@ -339,43 +339,13 @@ func (b *bench) activateOnce(ctx context.Context, r *row, table document, a *rep
 	return nil
 }
 
-// memStats is the part of Traefik's runtime.MemStats that we look at.
-type memStats struct {
-	Mallocs    uint64
-	TotalAlloc uint64
-	HeapAlloc  uint64
-}
-
-// memStats asks a gateway with debug; collected says after a collection.
-func (g *gateway) memStats(ctx context.Context, collected bool) (memStats, error) {
-	if collected {
-		for range 2 { // What is finalized in the first is gone after the second.
-			resp, err := g.admin(ctx, "/debug/pprof/heap?gc=1")
-			if err != nil {
-				return memStats{}, err
-			}
-			resp.Body.Close()
-		}
-	}
-	resp, err := g.admin(ctx, "/debug/vars")
-	if err != nil {
-		return memStats{}, err
-	}
-	defer resp.Body.Close()
-	var vars struct {
-		MemStats memStats `json:"memstats"`
-	}
-	err = json.NewDecoder(resp.Body).Decode(&vars)
-	return vars.MemStats, err
-}
-
 // count counts what requests of each row allocate, in a gateway with debug.
 func (b *bench) count(ctx context.Context, rows []*row) error {
 	for _, r := range rows {
 		if err := b.warmUp(r); err != nil {
 			return fmt.Errorf("row %s: %w", r.Name, err)
 		}
-		before, err := b.gateway.memStats(ctx, false)
+		before, err := b.gateway.Memory(ctx, false)
 		if err != nil {
 			return err
 		}
@@ -389,7 +359,7 @@ func (b *bench) count(ctx context.Context, rows []*row) error {
 		if err := loop.Stop(); err != nil {
 			return fmt.Errorf("row %s: %w", r.Name, err)
 		}
-		after, err := b.gateway.memStats(ctx, false)
+		after, err := b.gateway.Memory(ctx, false)
 		if err != nil {
 			return err
 		}
@@ -406,7 +376,7 @@ func (b *bench) count(ctx context.Context, rows []*row) error {
 // weigh measures what a key of the big table takes on the heap, and what unknown
 // keys leave there, in a gateway with debug.
 func (b *bench) weigh(ctx context.Context, unknown *row) error {
-	before, err := b.gateway.memStats(ctx, true)
+	before, err := b.gateway.Memory(ctx, true)
 	if err != nil {
 		return err
 	}
@@ -414,7 +384,7 @@ func (b *bench) weigh(ctx context.Context, unknown *row) error {
 	if err := load.Send(unknown.target(b.gateway.addresses), b.connections, b.sent, uint64(keys)); err != nil {
 		return err
 	}
-	after, err := b.gateway.memStats(ctx, true)
+	after, err := b.gateway.Memory(ctx, true)
 	if err != nil {
 		return err
 	}
@@ -488,7 +458,7 @@ func (b *bench) weighBig(ctx context.Context) error {
 type loaded struct {
 	bytes int // fetched
 	cpu   time.Duration
-	after memStats
+	after stack.Memory
 }
 
 // loadBig has the big table replaced, and measures what that takes.
@@ -505,7 +475,7 @@ func (b *bench) loadBig(ctx context.Context, d document) (loaded, error) {
 	if err != nil {
 		return loaded{}, err
 	}
-	after, err := b.gateway.memStats(ctx, true)
+	after, err := b.gateway.Memory(ctx, true)
 	return loaded{bytes: b.gateway.big.bytesServed(), cpu: now - before, after: after}, err
 }
 

@@ -3,12 +3,12 @@ package main
 import (
 	"context"
 	"fmt"
-	"io"
 	"os"
 	"os/exec"
 	"time"
 
 	"github.com/tollgate-apim/tollgate/bench/load"
+	"github.com/tollgate-apim/tollgate/bench/record"
 	"github.com/tollgate-apim/tollgate/e2e/stack"
 )
 
@@ -20,7 +20,7 @@ const profileSeconds = 10
 // A Traefik that can be profiled also records where goroutines block, which
 // costs it time: look past runtime.saveblockevent.
 func profile(ctx context.Context, o options, to string) (err error) {
-	b := &bench{plan: quickPlan, say: say()}
+	b := &bench{plan: quickPlan, say: record.Say()}
 	foreigns, err := foreigns(o.plugins)
 	if err != nil {
 		return err
@@ -67,12 +67,9 @@ func profile(ctx context.Context, o options, to string) (err error) {
 
 // save writes what Traefik's own API answers to a file.
 func (g *gateway) save(ctx context.Context, path, to string) error {
-	resp, err := g.admin(ctx, path)
-	if err != nil {
-		return err
-	}
-	defer resp.Body.Close()
-	data, err := io.ReadAll(resp.Body)
+	ctx, cancel := context.WithTimeout(ctx, time.Minute)
+	defer cancel()
+	data, err := g.Admin(ctx, path)
 	if err != nil {
 		return err
 	}

@@ -9,6 +9,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/tollgate-apim/tollgate/bench/record"
 )
 
 // measured returns results as a run would.
@@ -165,25 +167,6 @@ func TestThousands(t *testing.T) {
 	}
 }
 
-func TestFill(t *testing.T) {
-	page := "before\n" + pageBegin + "old\n" + pageEnd + "after\n"
-	once, err := Fill(page, measured())
-	if err != nil {
-		t.Fatal(err)
-	}
-	if !strings.HasPrefix(once, "before\n"+pageBegin) || !strings.HasSuffix(once, pageEnd+"after\n") || strings.Contains(once, "old") {
-		t.Errorf("got\n%s", once)
-	}
-	if twice, err := Fill(once, measured()); err != nil || twice != once {
-		t.Errorf("filled twice: got error %v and\n%s", err, twice)
-	}
-	for _, bad := range []string{"", pageBegin, pageEnd, pageEnd + pageBegin} {
-		if _, err := Fill(bad, measured()); err == nil {
-			t.Errorf("%q: got no error", bad)
-		}
-	}
-}
-
 func TestPicture(t *testing.T) {
 	picture := Picture(measured())
 	decoder := xml.NewDecoder(strings.NewReader(picture))
@@ -233,7 +216,7 @@ func TestGridStep(t *testing.T) {
 func TestSaveAndLoad(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "results.json")
 	want := measured()
-	if err := want.Save(path); err != nil {
+	if err := record.Save(path, want); err != nil {
 		t.Fatal(err)
 	}
 	got, err := Load(path)
@@ -255,7 +238,7 @@ func TestDocumentation(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	filled, err := Fill(string(page), results)
+	filled, err := record.Fill(string(page), Place, Section(results))
 	if err != nil {
 		t.Fatal(err)
 	}

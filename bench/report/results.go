@@ -2,11 +2,9 @@
 package report
 
 import (
-	"encoding/json"
-	"fmt"
-	"os"
 	"slices"
 
+	"github.com/tollgate-apim/tollgate/bench/record"
 	"github.com/tollgate-apim/tollgate/bench/stats"
 )
 
@@ -196,25 +194,24 @@ func (r *Results) Summarize() {
 	}
 }
 
-// Save writes results as JSON.
-func (r *Results) Save(path string) error {
-	data, err := json.MarshalIndent(r, "", " ")
-	if err != nil {
-		return err
-	}
-	return os.WriteFile(path, append(data, '\n'), 0o644)
-}
-
 // Load reads results.
 func Load(path string) (*Results, error) {
-	data, err := os.ReadFile(path)
-	if err != nil {
-		return nil, err
-	}
 	r := &Results{}
-	if err := json.Unmarshal(data, r); err != nil {
-		return nil, fmt.Errorf("reading %s: %w", path, err)
+	if err := record.Load(path, r); err != nil {
+		return nil, err
 	}
 	r.Summarize()
 	return r, nil
 }
+
+// Section returns what the page says of r: the tables, and the picture beside the
+// page if there is one.
+func Section(r *Results) string {
+	if !timed(r) {
+		return Markdown(r)
+	}
+	return "![Processor time of Traefik for a request, by route](performance.svg)\n\n" + Markdown(r)
+}
+
+// Place is the name of the place that Section has on the page.
+const Place = "results"

@@ -6,32 +6,31 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"flag"
 	"fmt"
 	"net/http"
 	"os"
-	"os/signal"
 	"path/filepath"
 	"slices"
 	"sync/atomic"
 	"time"
 
+	"github.com/tollgate-apim/tollgate/bench/proc"
+	"github.com/tollgate-apim/tollgate/bench/record"
 	"github.com/tollgate-apim/tollgate/e2e/stack"
 )
 
 func main() {
-	duration := flag.Duration("duration", 30*time.Minute, "how long to run")
-	out := flag.String("out", "", "file for the results; empty for none")
-	flag.Parse()
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
-	defer stop()
-	if err := run(ctx, *duration, *out); err != nil {
-		fmt.Fprintln(os.Stderr, "soak:", err)
-		stop()
-		os.Exit(1)
-	}
+	record.Main("soak", func(ctx context.Context, args []string) error {
+		flags := flag.NewFlagSet("soak", flag.ContinueOnError)
+		duration := flags.Duration("duration", 30*time.Minute, "how long to run")
+		out := flags.String("out", "", "file for the results; empty for none")
+		if err := flags.Parse(args); err != nil {
+			return err
+		}
+		return run(ctx, *duration, *out)
+	})
 }
 
 // Sample is what Traefik has at one time.
@@ -99,11 +98,7 @@ func run(ctx context.Context, duration time.Duration, out string) (err error) {
 	s.Minutes, s.Requests = duration.Minutes(), s.requests.Load()
 	verdict := s.judge()
 	if out != "" {
-		data, err := json.MarshalIndent(s.Results, "", "  ")
-		if err != nil {
-			return err
-		}
-		if err := os.WriteFile(out, append(data, '\n'), 0o644); err != nil {
+		if err := record.Save(out, s.Results); err != nil {
 			return err
 		}
 	}
@@ -296,7 +291,7 @@ func (s *soak) drive(ctx context.Context, duration time.Duration) error {
 			err = s.traefik.Configure("soak", s.dynamic(s.Reloads))
 		case <-tickers[1].C:
 			s.Tables++
-			err = replace(filepath.Join(s.dir, "manifests", "soak.yaml"), manifests(s.Tables))
+			err = s.plane.Apply("soak.yaml", manifests(s.Tables))
 		case <-tickers[2].C:
 			s.Kills++
 			_ = s.plane.Kill() // It says that it was killed.
@@ -312,64 +307,25 @@ func (s *soak) drive(ctx context.Context, duration time.Duration) error {
 	}
 }
 
-func replace(path, text string) error {
-	if err := os.WriteFile(path+".new", []byte(text), 0o644); err != nil {
-		return err
-	}
-	return os.Rename(path+".new", path)
-}
-
 // sample notes what Traefik has now.
 func (s *soak) sample(ctx context.Context, at time.Duration) error {
 	now := Sample{Second: int(at.Seconds())}
-	var err error
-	if now.HeapMB, err = s.heap(ctx); err != nil {
+	memory, err := s.traefik.Memory(ctx, true)
+	if err != nil {
 		return err
 	}
 	if now.Goroutines, err = s.traefik.Goroutines(ctx); err != nil {
 		return err
 	}
-	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/statm", s.traefik.PID()))
+	resident, _, err := proc.Resident(s.traefik.PID())
 	if err != nil {
 		return err
 	}
-	var size, resident int64
-	if _, err := fmt.Sscan(string(status), &size, &resident); err != nil {
-		return fmt.Errorf("reading what memory Traefik has: %w", err)
-	}
-	now.ResidentMB = float64(resident) * float64(os.Getpagesize()) / (1 << 20)
+	now.HeapMB, now.ResidentMB = float64(memory.HeapAlloc)/(1<<20), float64(resident)/(1<<20)
 	s.Samples = append(s.Samples, now)
 	fmt.Printf("%5d s  %6.1f MB resident  %6.1f MB heap  %4d goroutines  %8d requests  %5d reloads  %4d tables  %3d kills\n",
 		now.Second, now.ResidentMB, now.HeapMB, now.Goroutines, s.requests.Load(), s.Reloads, s.Tables, s.Kills)
 	return nil
-}
-
-// heap returns the megabytes that are in use after a collection.
-func (s *soak) heap(ctx context.Context) (float64, error) {
-	for _, path := range []string{"/debug/pprof/heap?gc=1", "/debug/vars"} {
-		req, err := http.NewRequestWithContext(ctx, http.MethodGet, s.traefik.AdminURL+path, nil)
-		if err != nil {
-			return 0, err
-		}
-		resp, err := http.DefaultClient.Do(req)
-		if err != nil {
-			return 0, err
-		}
-		var vars struct {
-			MemStats struct{ HeapAlloc uint64 } `json:"memstats"`
-		}
-		if path == "/debug/vars" {
-			err = json.NewDecoder(resp.Body).Decode(&vars)
-		}
-		resp.Body.Close()
-		if err != nil {
-			return 0, err
-		}
-		if vars.MemStats.HeapAlloc > 0 {
-			return float64(vars.MemStats.HeapAlloc) / (1 << 20), nil
-		}
-	}
-	return 0, errors.New("the heap is not told by Traefik")
 }
 
 // What the last third may have more than the second one: what a run of requests,

@@ -10,31 +10,19 @@ package main
 
 import (
 	"context"
-	"encoding/json"
-	"errors"
 	"flag"
 	"fmt"
 	"os"
-	"os/exec"
-	"os/signal"
 	"path/filepath"
 	"runtime"
-	"strings"
 	"time"
 
 	"github.com/tollgate-apim/tollgate/bench/proc"
+	"github.com/tollgate-apim/tollgate/bench/record"
 	"github.com/tollgate-apim/tollgate/e2e/stack"
 )
 
-func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
-	defer stop()
-	if err := run(ctx, os.Args[1:]); err != nil && !errors.Is(err, flag.ErrHelp) {
-		fmt.Fprintln(os.Stderr, "sync:", err)
-		stop()
-		os.Exit(1)
-	}
-}
+func main() { record.Main("sync", run) }
 
 // options say how much is measured.
 type options struct {
@@ -75,11 +63,11 @@ func run(ctx context.Context, args []string) error {
 	committed := filepath.Join(root, "bench", "sync.json")
 	page := filepath.Join(root, "docs", "performance.md")
 	if o.render {
-		results, err := load(committed)
-		if err != nil {
+		results := &results{}
+		if err := record.Load(committed, results); err != nil {
 			return err
 		}
-		return render(page, results)
+		return record.Render(page, place, markdown(results))
 	}
 	if o.quick {
 		o.changes, o.window, o.keys, o.keyChanges = 20, 8*time.Second, min(o.keys, 20_000), 5
@@ -90,17 +78,17 @@ func run(ctx context.Context, args []string) error {
 	}
 	fmt.Println("\n" + markdown(results))
 	if o.out != "" {
-		if err := save(o.out, results); err != nil {
+		if err := record.Save(o.out, results); err != nil {
 			return err
 		}
 	}
 	if o.quick || o.only != "" {
 		return nil
 	}
-	if err := save(committed, results); err != nil {
+	if err := record.Save(committed, results); err != nil {
 		return err
 	}
-	return render(page, results)
+	return record.Render(page, place, markdown(results))
 }
 
 // bench is a run.
@@ -108,16 +96,11 @@ type bench struct {
 	options
 	binary string
 	dir    string
-	begin  time.Time
-}
-
-// say prints progress, with the time since the start.
-func (b *bench) say(format string, args ...any) {
-	fmt.Printf("%4.0fs  %s\n", time.Since(b.begin).Seconds(), fmt.Sprintf(format, args...))
+	say    func(format string, args ...any) // tells how far it is
 }
 
 func measure(ctx context.Context, o options) (r *results, err error) {
-	b := &bench{options: o, begin: time.Now()}
+	b := &bench{options: o, say: record.Say()}
 	if b.binary, err = stack.BuildTollgate(ctx); err != nil {
 		return nil, err
 	}
@@ -126,7 +109,7 @@ func measure(ctx context.Context, o options) (r *results, err error) {
 	}
 	defer os.RemoveAll(b.dir)
 	r = &results{
-		Date: time.Now().UTC().Format(time.DateOnly), Commit: commit(ctx), Quick: o.quick,
+		Date: time.Now().UTC().Format(time.DateOnly), Commit: record.Commit(ctx), Quick: o.quick,
 		Processor: proc.Processor(), Cores: runtime.NumCPU(), Go: runtime.Version(),
 	}
 	for _, part := range []struct {
@@ -145,43 +128,4 @@ func measure(ctx context.Context, o options) (r *results, err error) {
 		}
 	}
 	return r, nil
-}
-
-// commit returns what is measured, as git calls it.
-func commit(ctx context.Context) string {
-	out, err := exec.CommandContext(ctx, "git", "describe", "--always", "--dirty", "--abbrev=10").Output()
-	if err != nil {
-		return "unknown"
-	}
-	return strings.TrimSpace(string(out))
-}
-
-func load(path string) (*results, error) {
-	data, err := os.ReadFile(path)
-	if err != nil {
-		return nil, err
-	}
-	r := &results{}
-	return r, json.Unmarshal(data, r)
-}
-
-func save(path string, r *results) error {
-	data, err := json.MarshalIndent(r, "", "  ")
-	if err != nil {
-		return err
-	}
-	return os.WriteFile(path, append(data, '\n'), 0o644)
-}
-
-// render puts the tables into their place on a page.
-func render(page string, r *results) error {
-	text, err := os.ReadFile(page)
-	if err != nil {
-		return err
-	}
-	filled, err := fill(string(text), r)
-	if err != nil {
-		return fmt.Errorf("%s: %w", page, err)
-	}
-	return os.WriteFile(page, []byte(filled), 0o644)
 }

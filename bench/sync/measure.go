@@ -9,7 +9,7 @@ import (
 )
 
 // someKeys is how many keys there are where their number does not matter.
-const someKeys = 1000
+const someKeys = 100
 
 // revoke measures how long it takes from a manifest that is saved until the last
 // gateway refuses.

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"errors"
 	"fmt"
 	"math"
 	"slices"
@@ -112,18 +111,5 @@ func markdown(r *results) string {
 	return b.String()
 }
 
-// The lines in a page between which the tables stand.
-const (
-	pageBegin = "<!-- sync: written by `make bench-sync` -->\n"
-	pageEnd   = "<!-- end of sync -->\n"
-)
-
-// fill returns a page with the tables in their place.
-func fill(page string, r *results) (string, error) {
-	before, rest, found := strings.Cut(page, pageBegin)
-	_, after, ended := strings.Cut(rest, pageEnd)
-	if !found || !ended {
-		return "", errors.New("the page has no place for results: found no lines " + strings.TrimSpace(pageBegin) + " and " + strings.TrimSpace(pageEnd))
-	}
-	return before + pageBegin + "\n" + markdown(r) + "\n" + pageEnd + after, nil
-}
+// place is the name of the place that the tables have on the page.
+const place = "sync"

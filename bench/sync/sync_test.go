@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/tollgate-apim/tollgate/bench/record"
 	"github.com/tollgate-apim/tollgate/e2e/stack"
 )
 
@@ -35,11 +36,11 @@ func TestMeasure(t *testing.T) {
 		t.Errorf("a change of one key moves %d of %d bytes", c.One.Bytes, c.Whole.Bytes)
 	}
 	path := filepath.Join(t.TempDir(), "sync.json")
-	if err := save(path, r); err != nil {
+	if err := record.Save(path, r); err != nil {
 		t.Fatal(err)
 	}
-	again, err := load(path)
-	if err != nil {
+	again := &results{}
+	if err := record.Load(path, again); err != nil {
 		t.Fatal(err)
 	}
 	if markdown(again) != markdown(r) {
@@ -62,20 +63,6 @@ func TestPercentile(t *testing.T) {
 	}
 }
 
-func TestFill(t *testing.T) {
-	r := &results{Commit: "abc"}
-	page, err := fill("before\n"+pageBegin+"old\n"+pageEnd+"after\n", r)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if !strings.HasPrefix(page, "before\n"+pageBegin) || !strings.HasSuffix(page, pageEnd+"after\n") || strings.Contains(page, "old") || !strings.Contains(page, "commit abc") {
-		t.Errorf("got %s", page)
-	}
-	if _, err := fill("nothing", r); err == nil {
-		t.Error("a page without a place: got no error")
-	}
-}
-
 // TestPage checks that the page tells what the results say.
 func TestPage(t *testing.T) {
 	root, err := stack.Root()
@@ -86,18 +73,15 @@ func TestPage(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	r, err := load(filepath.Join(root, "bench", "sync.json"))
+	r := &results{}
+	err = record.Load(filepath.Join(root, "bench", "sync.json"), r)
 	if errors.Is(err, os.ErrNotExist) {
-		_, rest, _ := strings.Cut(string(page), pageBegin)
-		if told, _, _ := strings.Cut(rest, pageEnd); strings.TrimSpace(told) != "" {
-			t.Errorf("docs/performance.md tells results that nobody took: %s", told)
-		}
-		return
+		t.Fatal("bench/sync.json is missing: run make bench-sync")
 	}
 	if err != nil {
 		t.Fatal(err)
 	}
-	if filled, err := fill(string(page), r); err != nil || filled != string(page) {
+	if filled, err := record.Fill(string(page), place, markdown(r)); err != nil || filled != string(page) {
 		t.Errorf("docs/performance.md is not what bench/sync.json says (%v): run make bench-sync ARGS=-render", err)
 	}
 }

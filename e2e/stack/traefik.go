@@ -138,7 +138,7 @@ func (t *Traefik) awaitServing(ctx context.Context) error {
 	ctx, cancel := t.whileAlive(ctx)
 	defer cancel()
 	err := Until(ctx, "Traefik", traefikStart, func() error {
-		_, err := t.admin(ctx, "/api/version")
+		_, err := t.Admin(ctx, "/api/version")
 		return err
 	})
 	if ended := t.ended(); ended != nil {
@@ -164,7 +164,7 @@ func (t *Traefik) Unconfigure(name string) error {
 
 // Goroutines returns how many goroutines Traefik has.
 func (t *Traefik) Goroutines(ctx context.Context) (int, error) {
-	body, err := t.admin(ctx, "/debug/pprof/goroutine?debug=1")
+	body, err := t.Admin(ctx, "/debug/pprof/goroutine?debug=1")
 	if err != nil {
 		return 0, err
 	}
@@ -177,14 +177,14 @@ func (t *Traefik) Goroutines(ctx context.Context) (int, error) {
 
 // Stacks returns all of Traefik's goroutines as text.
 func (t *Traefik) Stacks(ctx context.Context) (string, error) {
-	body, err := t.admin(ctx, "/debug/pprof/goroutine?debug=1")
+	body, err := t.Admin(ctx, "/debug/pprof/goroutine?debug=1")
 	return string(body), err
 }
 
 // RouterStatus returns the status of a router of the file provider, such as
 // "enabled", and "" while Traefik does not know it.
 func (t *Traefik) RouterStatus(ctx context.Context, name string) (string, error) {
-	body, err := t.admin(ctx, "/api/rawdata")
+	body, err := t.Admin(ctx, "/api/rawdata")
 	if err != nil {
 		return "", err
 	}
@@ -199,7 +199,35 @@ func (t *Traefik) RouterStatus(ctx context.Context, name string) (string, error)
 	return raw.Routers[name+"@file"].Status, nil
 }
 
-func (t *Traefik) admin(ctx context.Context, path string) ([]byte, error) {
+// Memory is the part of Traefik's runtime.MemStats that somebody looks at.
+type Memory struct {
+	Mallocs    uint64
+	TotalAlloc uint64
+	HeapAlloc  uint64
+}
+
+// Memory returns what Traefik tells of its memory: at once, or after a collection.
+func (t *Traefik) Memory(ctx context.Context, collected bool) (Memory, error) {
+	if collected {
+		for range 2 { // What is finalized in the first is gone after the second.
+			if _, err := t.Admin(ctx, "/debug/pprof/heap?gc=1"); err != nil {
+				return Memory{}, err
+			}
+		}
+	}
+	body, err := t.Admin(ctx, "/debug/vars")
+	if err != nil {
+		return Memory{}, err
+	}
+	var vars struct {
+		Memory Memory `json:"memstats"`
+	}
+	err = json.Unmarshal(body, &vars)
+	return vars.Memory, err
+}
+
+// Admin returns what Traefik's own API answers.
+func (t *Traefik) Admin(ctx context.Context, path string) ([]byte, error) {
 	body, _, err := get(ctx, t.AdminURL+path, nil)
 	return body, err
 }
