@@ -1,0 +1,178 @@
+// Package usage is the contract of reports, by which gateways tell a control plane
+// what they have admitted and refused: the wire types, what makes a report and its
+// answer valid, and how large they may be. docs/reports.md describes the same
+// contract in prose.
+//
+// A report tells what has happened since the last one that was accepted. Its
+// sequence number makes it count once, however often it is sent.
+package usage
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
+)
+
+// Path is where a sync endpoint takes reports, relative to its base URL.
+const Path = "/v1/report"
+
+// What a report may be. A gateway that has more to tell keeps it for the next.
+const (
+	// MaxBytes is the size of a report, in bytes of JSON after decompression.
+	MaxBytes = 32 << 20
+	// MaxRows is how many rows of usage a report has at most.
+	MaxRows = 1 << 16
+	// MaxCount is the largest count of a row, and the highest sequence number:
+	// what every reader of JSON can hold exactly.
+	MaxCount = 1<<53 - 1
+)
+
+// What an answer may ask for, in seconds.
+const (
+	MinNext = 0.1
+	MaxNext = 3600
+)
+
+// maxText is how many bytes a name in a report has at most, and maxTitle the title
+// of a key. Both are what manifests allow, and some more.
+const (
+	maxText  = 1024
+	maxTitle = 4096
+)
+
+// instanceDigits is the length of Report.Instance.
+const instanceDigits = 32
+
+// Report is what a gateway tells.
+type Report struct {
+	// Instance is 32 lower-case hex digits that one life of one gateway has
+	// drawn.
+	Instance string `json:"instance"`
+	// Sequence is 1 for the first report of an instance and one more for each
+	// further one. One that got no answer is sent again as it was.
+	Sequence int64 `json:"sequence"`
+	// Host is what the gateway's machine calls itself; it may be empty.
+	Host string `json:"host,omitempty"`
+	// Revision is that of the table in force; 0 before the first.
+	Revision int64 `json:"revision"`
+	// TableAge is how many seconds ago an endpoint last confirmed the table.
+	TableAge float64 `json:"tableAge"`
+	// Usage counts requests. No two rows differ in their count alone.
+	Usage []Row `json:"usage"`
+}
+
+// Row counts requests that were alike.
+type Row struct {
+	// API is the namespace/name that the requests were for.
+	API string `json:"api"`
+	// Application, KeyTitle, Subscription and Plan are those of the caller, each
+	// as the gateway's table names it. They are empty where it was not known.
+	Application  string `json:"application,omitempty"`
+	KeyTitle     string `json:"keyTitle,omitempty"`
+	Subscription string `json:"subscription,omitempty"`
+	Plan         string `json:"plan,omitempty"`
+	// Code is the status that the gateway answered; 0 if it handed the request
+	// on, because then it is for the upstream to answer.
+	Code int `json:"code,omitempty"`
+	// Reason is why requests were refused, as docs/configuration.md lists them;
+	// empty if they were admitted.
+	Reason string `json:"reason,omitempty"`
+	// DryRun says that a dry run admitted what Reason would refuse.
+	DryRun bool `json:"dryRun,omitempty"`
+	// Count is how many there were, at least 1.
+	Count int64 `json:"count"`
+}
+
+// Answer is what a control plane says to a report.
+type Answer struct {
+	// Sequence is the one of the report.
+	Sequence int64 `json:"sequence"`
+	// Next is in how many seconds the next report is wanted.
+	Next float64 `json:"next"`
+}
+
+// Decode returns the report that data holds as JSON, or an error that says what is
+// wrong with it. Unknown fields are ignored, so that an older control plane can
+// read a newer gateway.
+func Decode(data []byte) (*Report, error) {
+	r := &Report{}
+	if err := json.Unmarshal(data, r); err != nil {
+		return nil, fmt.Errorf("decoding report: %w", err)
+	}
+	if err := validate(r); err != nil {
+		return nil, fmt.Errorf("validating report: %w", err)
+	}
+	return r, nil
+}
+
+func validate(r *Report) error {
+	if len(r.Instance) != instanceDigits || strings.Trim(r.Instance, "0123456789abcdef") != "" {
+		return fmt.Errorf("instance: %.40q, must be %d lower-case hex digits", r.Instance, instanceDigits)
+	}
+	if r.Sequence < 1 || r.Sequence > MaxCount {
+		return fmt.Errorf("sequence: %d, must be from 1 to %d", r.Sequence, int64(MaxCount))
+	}
+	if len(r.Host) > maxText {
+		return fmt.Errorf("host: has %d bytes, must have at most %d", len(r.Host), maxText)
+	}
+	if r.Revision < 0 {
+		return fmt.Errorf("revision: %d, must be 0 or more", r.Revision)
+	}
+	if r.TableAge < 0 {
+		return fmt.Errorf("tableAge: %g, must be 0 or more", r.TableAge)
+	}
+	if len(r.Usage) > MaxRows {
+		return fmt.Errorf("usage: %d rows, must be at most %d", len(r.Usage), MaxRows)
+	}
+	for i := range r.Usage {
+		if err := validateRow(&r.Usage[i]); err != nil {
+			return fmt.Errorf("usage[%d].%w", i, err)
+		}
+	}
+	return nil
+}
+
+func validateRow(row *Row) error {
+	if row.API == "" {
+		return errors.New("api: missing")
+	}
+	for _, name := range []struct {
+		field, value string
+		most         int
+	}{
+		{"api", row.API, maxText},
+		{"application", row.Application, maxText},
+		{"keyTitle", row.KeyTitle, maxTitle},
+		{"subscription", row.Subscription, maxText},
+		{"plan", row.Plan, maxText},
+		{"reason", row.Reason, maxText},
+	} {
+		if len(name.value) > name.most {
+			return fmt.Errorf("%s: has %d bytes, must have at most %d", name.field, len(name.value), name.most)
+		}
+	}
+	if row.Code != 0 && (row.Code < 100 || row.Code > 599) {
+		return fmt.Errorf("code: %d, must be 0 or from 100 to 599", row.Code)
+	}
+	if row.Count < 1 || row.Count > MaxCount {
+		return fmt.Errorf("count: %d, must be from 1 to %d", row.Count, int64(MaxCount))
+	}
+	return nil
+}
+
+// DecodeAnswer returns the answer to the report of a sequence number that data
+// holds as JSON, or an error that says what is wrong with it.
+func DecodeAnswer(data []byte, sequence int64) (*Answer, error) {
+	a := &Answer{}
+	if err := json.Unmarshal(data, a); err != nil {
+		return nil, fmt.Errorf("decoding answer: %w", err)
+	}
+	if a.Sequence != sequence {
+		return nil, fmt.Errorf("sequence: %d, must be that of the report, %d", a.Sequence, sequence)
+	}
+	if !(a.Next >= MinNext && a.Next <= MaxNext) {
+		return nil, fmt.Errorf("next: %g, must be from %g to %d", a.Next, MinNext, MaxNext)
+	}
+	return a, nil
+}
