@@ -147,7 +147,6 @@ type timing struct {
 	now   func() time.Time
 	after func(d time.Duration, f func()) (stop func() bool)
 	draw  func() float64 // from 0 to 1
-	sleep func(d time.Duration)
 	// background runs f on a goroutine of its own.
 	background func(f func())
 }
@@ -170,7 +169,6 @@ func realTiming() timing {
 			return stop
 		},
 		draw:       rand.Float64,
-		sleep:      time.Sleep,
 		background: func(f func()) { go f() },
 	}
 }

@@ -36,7 +36,6 @@ type fakeTime struct {
 	clock time.Time
 	luck  float64
 	armed []fakeTimer // at most one, unless the feed is wrong
-	rests int         // how often the feed rested
 }
 
 type fakeTimer struct {
@@ -70,11 +69,6 @@ func (ft *fakeTime) timing() timing {
 			ft.mu.Lock()
 			defer ft.mu.Unlock()
 			return ft.luck
-		},
-		sleep: func(_ time.Duration) {
-			ft.mu.Lock()
-			defer ft.mu.Unlock()
-			ft.rests++
 		},
 		background: func(run func()) { run() },
 	}

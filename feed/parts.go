@@ -3,23 +3,12 @@ package feed
 import (
 	"errors"
 	"fmt"
-	"time"
 
 	"github.com/tollgate-apim/tollgate/table"
 )
 
 // maxTries is how often one poll asks for an index whose parts are gone.
 const maxTries = 3
-
-// Of a large change, all parts after the first ones are taken with a rest after
-// each, as many times as long as the part took, so that requests, which a table
-// in force is there for meanwhile, find a processor. A revocation never waits for
-// that: it changes few parts.
-const (
-	partsAtOnce = 32
-	restShare   = 2
-	maxRest     = 50 * time.Millisecond
-)
 
 // errPartGone says that an endpoint has no part that its index lists. It has
 // another index by then.
@@ -53,19 +42,15 @@ func (f *Feed) complete(next, held *Snapshot, endpoint string, indexBytes int) e
 		}
 	}
 	f.fetched = fetched
-	for n, i := range changed {
+	for _, i := range changed {
 		part := fetched[index.Parts[i]]
 		if part == nil {
 			var err error
-			began := f.timing.now()
 			left := f.cfg.MaxBytes - int64(indexBytes) - next.partBytes
 			if part, err = f.fetch(endpoint, index.Parts[i], left); err != nil {
 				return fmt.Errorf("part %d of %d of revision %d: %w", i+1, len(parts), index.Revision, err)
 			}
 			fetched[index.Parts[i]] = part
-			if held != nil && n >= partsAtOnce {
-				f.rest(f.timing.now().Sub(began))
-			}
 		}
 		next.partBytes += int64(len(part.Text()))
 		parts[i] = part
@@ -80,15 +65,6 @@ func (f *Feed) complete(next, held *Snapshot, endpoint string, indexBytes int) e
 	next.Table = whole
 	f.fetched = nil
 	return nil
-}
-
-// rest lets others work, after work that took so long.
-func (f *Feed) rest(took time.Duration) {
-	took *= restShare
-	if took > maxRest {
-		took = maxRest
-	}
-	f.timing.sleep(took)
 }
 
 // fetch asks an endpoint for the part of a sum, of so many bytes at most.

@@ -527,30 +527,3 @@ func FuzzIndex(f *testing.F) {
 		}
 	})
 }
-
-// While a table is in force, whoever takes a large one in place of it rests in
-// between. A first table and a small change come at once.
-func TestLargeChangesRest(t *testing.T) {
-	g, shelf, _ := onShelf(t, rowsOf(1, 200), 128, nil)
-	for _, step := range []struct {
-		what       string
-		keys, want int
-	}{
-		{"the first table", 200, 0},
-		{"a change of some parts", 210, 0},
-		{"a change of all parts", 600, 128 - partsAtOnce},
-	} {
-		g.time.mu.Lock()
-		g.time.rests = 0
-		g.time.mu.Unlock()
-		revision := int64(step.keys)
-		shelf.publish(t, rowsOf(revision, step.keys), 128)
-		g.time.poll(t)
-		g.wantKeys(revision, step.keys)
-		g.time.mu.Lock()
-		if g.time.rests != step.want {
-			t.Errorf("%s: got %d rests, want %d", step.what, g.time.rests, step.want)
-		}
-		g.time.mu.Unlock()
-	}
-}
