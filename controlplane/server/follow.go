@@ -62,9 +62,13 @@ type Follower struct {
 	Revisions revision.Source
 	Server    *Server
 	Log       *slog.Logger
+	// Compiled is told how long it took to read what had changed, to compile it
+	// and to publish the table; nil means that nobody wants to know.
+	Compiled func(took time.Duration)
 
 	lister   *manifest.Lister         // of Paths
 	listing  time.Duration            // how long listing everything took
+	reading  time.Duration            // how long reading what had changed took
 	tree     manifest.Tree            // as last read
 	number   revision.Number          // of what was last read
 	noNumber error                    // why that has none
@@ -87,6 +91,9 @@ func (f *Follower) Run(ctx context.Context) error {
 	f.lister, f.cache, f.compiled = manifest.NewLister(f.Paths), manifest.NewCache(), compile.NewIncremental()
 	if f.Revisions == nil {
 		f.Revisions = revision.Clock{}
+	}
+	if f.Compiled == nil {
+		f.Compiled = func(time.Duration) {}
 	}
 	if err := f.reload(ctx, nil); err != nil {
 		return err
@@ -206,6 +213,7 @@ func (f *Follower) reload(ctx context.Context, paths []string) error {
 		f.keepOut(told.Findings, told.NotWhole())
 		return nil
 	}
+	start := time.Now()
 	change := f.compiled.Apply(f.cache.Edits())
 	findings := finding.Sort(append(f.cache.Told().Findings, f.compiled.Findings()...))
 	f.logFindings(findings)
@@ -213,6 +221,7 @@ func (f *Follower) reload(ctx context.Context, paths []string) error {
 	if err != nil {
 		return err
 	}
+	f.Compiled(f.reading + time.Since(start))
 	mended := f.keptOut
 	f.accepted, f.failure, f.keptOut = broken, "", false
 	errors, warnings := finding.Count(findings)
@@ -309,7 +318,9 @@ func (f *Follower) read(ctx context.Context, paths []string) error {
 			return err
 		}
 		watched := f.watch(before, nil)
+		start := time.Now()
 		f.cache.Read(ctx, before.Files)
+		f.reading = time.Since(start)
 		f.tree = before
 		f.number, f.noNumber = f.Revisions.Of(ctx, before)
 		f.watch(before, watched)

@@ -38,6 +38,7 @@ type followed struct {
 	ended   chan error
 	stop    func()
 	watched []string
+	made    atomic.Int64           // tables
 	onWatch atomic.Pointer[func()] // called whenever manifests are about to be read
 }
 
@@ -64,6 +65,7 @@ func (f *followed) start(revisions revision.Source) {
 	f.server = server.New(server.Options{Log: log})
 	follower := &server.Follower{
 		Paths: []string{f.dir}, Changes: f.changes, Revisions: revisions, Server: f.server, Log: log,
+		Compiled: func(time.Duration) { f.made.Add(1) },
 		Watch: func(folders []string) error {
 			f.watched = folders
 			if hook := f.onWatch.Load(); hook != nil {
@@ -300,6 +302,9 @@ func TestFollowKeepsOutWhatIsBroken(t *testing.T) {
 				f.log.Reset()
 				f.tell(time.Second)
 				f.expect("a")
+				if got := f.made.Load(); got != 1 {
+					t.Errorf("tells of %d tables, want 1", got)
+				}
 				if got := strings.Count(f.log.String(), `msg="change kept out: the last good table stays in force"`); got != 1 {
 					t.Errorf("told %d times, want once: %s", got, f.log)
 				}
@@ -314,6 +319,9 @@ func TestFollowKeepsOutWhatIsBroken(t *testing.T) {
 				test.mend(f)
 				f.tell(time.Second)
 				f.expect("a b")
+				if got := f.made.Load(); got != 2 {
+					t.Errorf("tells of %d tables, want 2", got)
+				}
 				if got := body(t, get(f.server, "GET", "/healthz")); !strings.Contains(got, `"keptOut":false`) {
 					t.Errorf("health is %s, want not keptOut", got)
 				}

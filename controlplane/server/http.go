@@ -13,8 +13,9 @@ import (
 	"github.com/tollgate-apim/tollgate/table"
 )
 
-// Handler returns what answers requests: the table, its parts, and /healthz, which
-// needs neither token nor certificate because it tells nothing but counts.
+// Handler returns what answers requests: the table, its parts, the pages, and
+// /healthz, which needs neither token nor certificate because it tells nothing but
+// counts.
 func (s *Server) Handler() http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if err := s.serve(w, r); err != nil {
@@ -35,6 +36,12 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request) error {
 	}
 	if sum, ok := strings.CutPrefix(r.URL.Path, table.PartPath("")); ok {
 		return s.servePart(w, r, sum)
+	}
+	if page := s.pages[r.URL.Path]; page != nil {
+		if err := s.access.check(r); err != nil {
+			return err
+		}
+		return servePage(w, r, page)
 	}
 	return errNotFound
 }

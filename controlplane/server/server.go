@@ -12,6 +12,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/http"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -30,6 +31,7 @@ type Server struct {
 	release func()        // closes it, once
 
 	partsAbove int
+	pages      map[string]http.Handler // by path; not changed once requests are served
 
 	making sync.Mutex // held while an edition is made
 	keys   []ed25519.PrivateKey
@@ -44,12 +46,15 @@ type Server struct {
 	mu      sync.RWMutex
 	edition *edition // nil before the first
 	health  health
+	found   map[Kind]int
 }
 
 // document is a table as it is sent. It is never changed.
 type document struct {
 	revision int64
 	issuedAt time.Time
+	madeAt   time.Time
+	rows     Rows
 	index    bool // rather than a whole table
 	body     []byte
 	zipped   []byte
@@ -207,6 +212,9 @@ func (s *Server) divide(t *table.Table, change *compile.Change) (*partition, err
 // newDocument returns t as it is sent: as one document, or, if it is divided, as
 // an index.
 func newDocument(t *table.Table, divided *partition) (*document, error) {
+	rows := Rows{
+		APIs: len(t.APIs), Plans: len(t.Plans), Subscriptions: len(t.Subscriptions), Applications: len(t.Applications), Keys: len(t.Keys),
+	}
 	if divided != nil {
 		t = divided.index(t)
 	}
@@ -220,7 +228,7 @@ func newDocument(t *table.Table, divided *partition) (*document, error) {
 	}
 	sum := sha256.Sum256(body)
 	return &document{
-		revision: t.Revision, issuedAt: t.IssuedAt, index: divided != nil, body: body, zipped: zipped, name: hex.EncodeToString(sum[:16]),
+		revision: t.Revision, issuedAt: t.IssuedAt, madeAt: time.Now(), rows: rows, index: divided != nil, body: body, zipped: zipped, name: hex.EncodeToString(sum[:16]),
 	}, nil
 }
 
@@ -272,9 +280,10 @@ func newEdition(d *document, keys []ed25519.PrivateKey) *edition {
 func (s *Server) note(e *edition, findings []finding.Finding) {
 	h := health{Status: "ok", Revision: e.revision, IssuedAt: &e.issuedAt}
 	h.Findings.Errors, h.Findings.Warnings = finding.Count(findings)
+	found := countKinds(findings)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.health = h
+	s.health, s.found = h, found
 	s.putInForceLocked(e)
 }
 
@@ -299,8 +308,10 @@ func (s *Server) inForce() *edition {
 // KeepOut notes that the manifests could not be read, with what was found, so
 // that the table in force stays.
 func (s *Server) KeepOut(findings []finding.Finding) {
+	found := countKinds(findings)
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.found = found
 	s.health.KeptOut = true
 	s.health.Findings.Errors, s.health.Findings.Warnings = finding.Count(findings)
 }

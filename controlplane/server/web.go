@@ -23,8 +23,15 @@ const maxHeaderBytes = 16 << 10
 // Web returns an HTTP server that serves s and has not been started. Shutting it
 // down releases those who are being held.
 func (s *Server) Web() *http.Server {
-	web := &http.Server{
-		Handler:           s.Handler(),
+	web := s.web(s.Handler())
+	web.RegisterOnShutdown(s.Release)
+	return web
+}
+
+// web returns an HTTP server that is careful with its time and memory.
+func (s *Server) web(handler http.Handler) *http.Server {
+	return &http.Server{
+		Handler:           handler,
 		ReadHeaderTimeout: readHeaderTimeout,
 		ReadTimeout:       readTimeout,
 		WriteTimeout:      writeTimeout,
@@ -32,6 +39,4 @@ func (s *Server) Web() *http.Server {
 		MaxHeaderBytes:    maxHeaderBytes,
 		ErrorLog:          slog.NewLogLogger(s.log.Handler(), slog.LevelDebug),
 	}
-	web.RegisterOnShutdown(s.Release)
-	return web
 }
