@@ -51,7 +51,7 @@ func TestMemory(t *testing.T) {
 	if _, told, _ := m.Get(t.Context()); !told.Equal(start) {
 		t.Errorf("the time went back to %v", told)
 	}
-	now = start.Add(time.Minute - 1)
+	now = now.Add(time.Minute - 1) // and goes on
 	two := get("k")
 	if string(two.Data) != "two" || two.Version == one.Version {
 		t.Errorf("before it expires: got %+v after %+v", two, one)

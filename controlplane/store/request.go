@@ -1,0 +1,233 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"net"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+)
+
+const (
+	// firstPause and lastPause bound how long a call waits before what failed is
+	// tried again.
+	firstPause = 10 * time.Millisecond
+	lastPause  = 250 * time.Millisecond
+	// batchRequests and batchBytes bound what is sent to a server before its
+	// answers are read.
+	batchRequests = 1000
+	batchBytes    = 4 << 20
+)
+
+// request is a question about one key, and its answer.
+type request struct {
+	key       string
+	script    *redis.Script // nil reads the key
+	arguments []any         // of the script
+	size      int           // about how many bytes it has, besides the key
+
+	// answer is good if settled is true and err is nil. It is nil for a key that is
+	// not there.
+	answer  any
+	settled bool
+	err     error // the last one
+
+	whole      bool // the server lacks the script
+	moving     bool // the key is on its way to another server
+	unanswered bool // it was sent at least once without an answer
+}
+
+// do has all requests answered. Those to one server are sent in their order.
+func (r *Redis) do(ctx context.Context, requests []*request) error {
+	caller := ctx
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, r.address.timeout)
+	defer cancel()
+	for pause := firstPause; ; pause = min(2*pause, lastPause) {
+		r.attempt(ctx, requests)
+		open := requests[:0:0]
+		again := false // at once
+		for _, request := range requests {
+			switch {
+			case request.settled && request.err != nil:
+				return request.err
+			case !request.settled:
+				open = append(open, request)
+				again = again || redis.HasErrorPrefix(request.err, "NOSCRIPT") || request.moving
+			}
+		}
+		if len(open) == 0 {
+			return nil
+		}
+		requests = open
+		if again {
+			continue
+		}
+		r.servers.lookAgain(ctx)
+		// Not all at the same time.
+		timer := time.NewTimer(pause/2 + rand.N(pause/2)) //nolint:gosec // Nobody gains by guessing it.
+		select {
+		case <-timer.C:
+		case <-ctx.Done():
+			timer.Stop()
+			if err := caller.Err(); err != nil {
+				return err
+			}
+			return fmt.Errorf("no good answer within %s: %w", r.address.timeout, open[0].err)
+		}
+	}
+}
+
+// attempt sends each request once, to each server by itself.
+func (r *Redis) attempt(ctx context.Context, requests []*request) {
+	groups := map[*redis.Client][]*request{}
+	for _, request := range requests {
+		if request.moving {
+			r.follow(ctx, request)
+			continue
+		}
+		server, err := r.servers.of(ctx, request.key)
+		if err != nil {
+			before := request.unanswered
+			request.take(nil, err)
+			request.unanswered = before // It was not sent.
+			continue
+		}
+		groups[server] = append(groups[server], request)
+	}
+	var sent sync.WaitGroup
+	for server, group := range groups {
+		sent.Go(func() {
+			for len(group) > 0 {
+				batch := firstBatch(group)
+				group = group[len(batch):]
+				if !send(ctx, server, batch) {
+					return
+				}
+			}
+		})
+	}
+	sent.Wait()
+}
+
+// firstBatch returns the first requests that are sent together.
+func firstBatch(group []*request) []*request {
+	bytes := 0
+	for i, request := range group {
+		bytes += len(request.key) + request.size
+		if i > 0 && (bytes > batchBytes || i >= batchRequests) {
+			return group[:i]
+		}
+	}
+	return group
+}
+
+// send sends requests to a server, and says whether there is any use in sending
+// it more.
+func send(ctx context.Context, server *redis.Client, batch []*request) bool {
+	pipeline := server.Pipeline()
+	commands := make([]*redis.Cmd, len(batch))
+	for i, request := range batch {
+		commands[i] = redis.NewCmd(ctx, request.command()...)
+		if err := pipeline.Process(ctx, commands[i]); err != nil {
+			request.err = err
+		}
+	}
+	_, failure := pipeline.Exec(ctx)
+	alive := true
+	for i, request := range batch {
+		answer, err := commands[i].Result()
+		if err == nil && answer == nil {
+			err = failure // The connection failed before the answer was read.
+		}
+		alive = request.take(answer, err) && alive
+	}
+	return alive
+}
+
+// follow asks the server that a key is on its way to.
+func (r *Redis) follow(ctx context.Context, request *request) {
+	// Within, it may be sent twice, so a refusal is no certain one.
+	request.unanswered = true
+	request.moving = false
+	command := redis.NewCmd(ctx, request.command()...)
+	_ = r.servers.follow(ctx, command) // The command has its error.
+	request.take(command.Result())
+}
+
+// command is what a server is sent.
+func (r *request) command() []any {
+	if r.script == nil {
+		return []any{"get", r.key}
+	}
+	command := []any{"evalsha", r.script.Hash(), 1, r.key}
+	if r.whole {
+		command = []any{"eval", scriptText(r.script), 1, r.key}
+	}
+	return append(command, r.arguments...)
+}
+
+func scriptText(script *redis.Script) string {
+	if script == swapScript {
+		return swapText
+	}
+	return clockText
+}
+
+// take takes the answer to a request, or what went wrong. It says whether the
+// server is worth being asked more.
+func (r *request) take(answer any, err error) bool {
+	r.answer, r.err, r.settled = answer, err, false
+	var told redis.Error
+	switch {
+	case err == nil:
+		r.settled = true
+	case errors.Is(err, redis.Nil):
+		r.answer, r.err, r.settled = nil, nil, true
+	case errors.Is(err, redis.ErrClosed):
+		r.err, r.settled = ErrClosed, true
+	case errors.As(err, &told):
+		r.refused(told.Error())
+	default:
+		r.unanswered = r.unanswered || !neverSent(err)
+		return false
+	}
+	return true
+}
+
+// passing are the first words of errors that pass by themselves, of requests that
+// had no effect.
+var passing = []string{
+	"LOADING", "READONLY", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN", "BUSY", "MOVED", "NOREPLICAS", "ERR max number of clients reached",
+}
+
+// refused takes an error that the server told.
+func (r *request) refused(message string) {
+	switch {
+	case strings.HasPrefix(message, "NOSCRIPT"):
+		r.whole = true
+		return
+	case strings.HasPrefix(message, "ASK "):
+		r.moving = true
+		return
+	}
+	for _, word := range passing {
+		if strings.HasPrefix(message, word) {
+			return
+		}
+	}
+	r.settled = true
+}
+
+// neverSent says of an error of the network that the server has seen nothing.
+func neverSent(err error) bool {
+	var operation *net.OpError
+	return errors.As(err, &operation) && operation.Op == "dial" || errors.Is(err, redis.ErrPoolTimeout)
+}

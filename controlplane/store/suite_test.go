@@ -1,0 +1,115 @@
+package store_test
+
+import (
+	"fmt"
+	"log/slog"
+	"path/filepath"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+
+	"github.com/tollgate-apim/tollgate/controlplane/store"
+	"github.com/tollgate-apim/tollgate/controlplane/store/redistest"
+	"github.com/tollgate-apim/tollgate/controlplane/store/storetest"
+)
+
+func TestMemorySuite(t *testing.T) {
+	storetest.Run(t, func(t *testing.T, test func(*testing.T, storetest.Clients)) {
+		synctest.Test(t, func(t *testing.T) {
+			test(t, func(t *testing.T, number int) []store.Store {
+				return clientsOf(t, number, store.NewMemory(nil))
+			})
+		})
+	})
+}
+
+func TestFileSuite(t *testing.T) {
+	storetest.Run(t, func(t *testing.T, test func(*testing.T, storetest.Clients)) {
+		path := filepath.Join(t.TempDir(), "state")
+		synctest.Test(t, func(t *testing.T) {
+			test(t, func(t *testing.T, number int) []store.Store {
+				m, err := store.OpenMemory(path, nil, slog.New(slog.DiscardHandler))
+				if err != nil {
+					t.Fatal(err)
+				}
+				return clientsOf(t, number, m)
+			})
+		})
+	})
+}
+
+// clientsOf is one store several times.
+func clientsOf(t *testing.T, number int, s store.Store) []store.Store {
+	t.Helper()
+	t.Cleanup(func() {
+		if err := s.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	stores := make([]store.Store, number)
+	for i := range stores {
+		stores[i] = s
+	}
+	return stores
+}
+
+func TestRedisSuite(t *testing.T) {
+	runOn(t, "redis://"+redistest.Start(t).Address+"/3?")
+}
+
+func TestClusterSuite(t *testing.T) {
+	runOn(t, "redis-cluster://"+addresses(redistest.StartCluster(t, 0))+"?")
+}
+
+func TestSentinelSuite(t *testing.T) {
+	server := redistest.Start(t)
+	sentinel := redistest.StartSentinel(t, "limits", server)
+	runOn(t, "redis-sentinel://"+sentinel.Address+"/limits?")
+}
+
+func addresses(servers []*redistest.Server) string {
+	list := make([]string, len(servers))
+	for i, s := range servers {
+		list[i] = s.Address
+	}
+	return strings.Join(list, ",")
+}
+
+// runOn runs the suite at an address that goes on with parameters.
+func runOn(t *testing.T, address string) {
+	t.Helper()
+	var tests atomic.Int64
+	storetest.Run(t, func(t *testing.T, test func(*testing.T, storetest.Clients)) {
+		test(t, func(t *testing.T, number int) []store.Store {
+			prefix := fmt.Sprintf("prefix=test%d", tests.Add(1))
+			stores := make([]store.Store, number)
+			for i := range stores {
+				stores[i] = open(t, address+prefix, store.Options{})
+			}
+			return stores
+		})
+	})
+}
+
+// open returns the store at an address, which is closed when the test ends.
+func open(t *testing.T, address string, o store.Options) store.Store {
+	t.Helper()
+	a, err := store.ParseAddress(address)
+	if err != nil {
+		t.Fatalf("%s: %v", address, err)
+	}
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	s, err := store.Open(a, o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := s.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return s
+}
