@@ -9,13 +9,15 @@ import (
 	"strings"
 	"time"
 
+	"github.com/tollgate-apim/tollgate/controlplane/ledger"
 	"github.com/tollgate-apim/tollgate/controlplane/signing"
 	"github.com/tollgate-apim/tollgate/table"
+	"github.com/tollgate-apim/tollgate/usage"
 )
 
-// Handler returns what answers requests: the table, its parts, the pages, and
-// /healthz, which needs neither token nor certificate because it tells nothing but
-// counts.
+// Handler returns what answers requests: the table, its parts, reports, the pages,
+// and /healthz, which needs neither token nor certificate because it tells nothing
+// but counts.
 func (s *Server) Handler() http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if err := s.serve(w, r); err != nil {
@@ -25,6 +27,9 @@ func (s *Server) Handler() http.Handler {
 }
 
 func (s *Server) serve(w http.ResponseWriter, r *http.Request) error {
+	if r.URL.Path == usage.Path {
+		return s.serveReport(w, r)
+	}
 	if r.ContentLength != 0 { // or is not told
 		return errBody
 	}
@@ -67,6 +72,9 @@ var (
 // fail is the one place that turns errors into statuses.
 func (s *Server) fail(w http.ResponseWriter, r *http.Request, err error) {
 	status, detail := http.StatusInternalServerError, "something went wrong"
+	problem := map[string]any{}
+	var behind *ledger.BehindError
+	var refusal *reportError
 	switch {
 	case errors.Is(err, errNotFound):
 		status, detail = http.StatusNotFound, errNotFound.Error()
@@ -92,13 +100,24 @@ func (s *Server) fail(w http.ResponseWriter, r *http.Request, err error) {
 	case errors.Is(err, errNoTable):
 		status, detail = http.StatusServiceUnavailable, errNoTable.Error()
 		w.Header().Set("Retry-After", "1")
+	case errors.As(err, &behind):
+		status, detail = http.StatusConflict, behind.Error()
+		problem["sequence"] = behind.Last
+	case errors.Is(err, errReport):
+		status, detail = http.StatusBadRequest, err.Error()
+		s.refused.warn("report refused", "client", r.RemoteAddr, "error", err)
+	case errors.Is(err, ledger.ErrStore):
+		status, detail = http.StatusServiceUnavailable, ledger.ErrStore.Error()
+		w.Header().Set("Retry-After", "1")
+	case errors.As(err, &refusal):
+		status, detail = refusal.status, refusal.detail
+		refusal.describe(w.Header())
 	default:
 		s.log.Error("request failed", "error", err)
 	}
 	w.Header().Set("Cache-Control", "no-store")
-	s.writeJSON(w, status, "application/problem+json", map[string]any{
-		"title": http.StatusText(status), "status": status, "detail": detail,
-	})
+	problem["title"], problem["status"], problem["detail"] = http.StatusText(status), status, detail
+	s.writeJSON(w, status, "application/problem+json", problem)
 }
 
 func (s *Server) writeJSON(w http.ResponseWriter, status int, contentType string, v any) {

@@ -1,5 +1,5 @@
-// Package server serves the table to gateways, and follows the manifests that
-// it is made of.
+// Package server serves the table to gateways, takes their reports, and follows
+// the manifests that the table is made of.
 package server
 
 import (
@@ -19,7 +19,9 @@ import (
 
 	"github.com/tollgate-apim/tollgate/controlplane/compile"
 	"github.com/tollgate-apim/tollgate/controlplane/finding"
+	"github.com/tollgate-apim/tollgate/controlplane/ledger"
 	"github.com/tollgate-apim/tollgate/controlplane/signing"
+	"github.com/tollgate-apim/tollgate/controlplane/store"
 	"github.com/tollgate-apim/tollgate/table"
 )
 
@@ -37,11 +39,14 @@ type Server struct {
 	keys   []ed25519.PrivateKey
 	split  *partition // of the table in force; nil if that is one document
 
+	ledger *ledger.Ledger
+	bodies allowance // of reports
+
 	access access
 	shelf  shelf
 
-	waiting                 atomic.Int64 // requests
-	unauthorized, forbidden seldom
+	waiting                          atomic.Int64 // requests
+	unauthorized, forbidden, refused seldom
 
 	mu      sync.RWMutex
 	edition *edition // nil before the first
@@ -106,6 +111,9 @@ type Options struct {
 	// PartsAbove is how many rows (keys, applications and subscriptions) a table
 	// may have and still be served as one document; 0 means DefaultPartsAbove.
 	PartsAbove int
+	// Ledger takes the reports of gateways; nil means one in the memory of this
+	// server. Somebody else must run it.
+	Ledger *ledger.Ledger
 }
 
 // DefaultPartsAbove rows are about 2 MB.
@@ -116,11 +124,15 @@ func New(o Options) *Server {
 	if o.PartsAbove == 0 {
 		o.PartsAbove = DefaultPartsAbove
 	}
+	if o.Ledger == nil {
+		o.Ledger = ledger.New(ledger.Options{Store: store.NewMemory(nil), Log: o.Log})
+	}
 	closing := make(chan struct{})
 	s := &Server{
 		log: o.Log, partsAbove: o.PartsAbove, health: health{Status: "starting"},
+		ledger: o.Ledger, bodies: allowance{most: maxBodies},
 		closing: closing, release: sync.OnceFunc(func() { close(closing) }),
-		unauthorized: seldom{log: o.Log}, forbidden: seldom{log: o.Log},
+		unauthorized: seldom{log: o.Log}, forbidden: seldom{log: o.Log}, refused: seldom{log: o.Log},
 	}
 	s.access.configureLocked(nil)
 	return s
