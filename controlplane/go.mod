@@ -15,6 +15,7 @@ require (
 	github.com/tollgate-apim/tollgate v0.0.0-00010101000000-000000000000
 	github.com/xeipuuv/gojsonschema v1.2.0
 	go.yaml.in/yaml/v3 v3.0.4
+	golang.org/x/term v0.30.0
 	k8s.io/api v0.34.3
 	k8s.io/apimachinery v0.34.3
 )

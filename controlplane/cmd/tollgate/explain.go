@@ -2,14 +2,10 @@ package main
 
 import (
 	"context"
-	"crypto/tls"
-	"crypto/x509"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
-	"net/http"
-	"os"
 	"strings"
 	"time"
 
@@ -29,12 +25,8 @@ type explainOptions struct {
 	application string
 	keyStdin    bool
 	manifests   []string
-	endpoint    string
-	tokenFile   string
-	ca          string
-	clientCert  string
-	clientKey   string
 	format      string
+	connection
 }
 
 func newExplainCommand() *cobra.Command {
@@ -72,11 +64,7 @@ could not be explained.`,
 	f.StringVar(&o.application, "app", "", "ask as an application: its namespace/name or its App ID")
 	f.BoolVar(&o.keyStdin, "key-stdin", false, "read the key from standard input")
 	f.StringArrayVar(&o.manifests, "manifests", nil, "folder or file of manifests; may be repeated")
-	f.StringVar(&o.endpoint, "endpoint", "", "base URL of a running control plane, in place of manifests")
-	f.StringVar(&o.tokenFile, "token-file", "", "file with the token for --endpoint")
-	f.StringVar(&o.ca, "ca", "", "file with the authorities that --endpoint is trusted by, PEM")
-	f.StringVar(&o.clientCert, "client-cert", "", "file with a certificate to show to --endpoint, PEM")
-	f.StringVar(&o.clientKey, "client-key", "", "file with the certificate's key, PEM")
+	o.connection.flags(f, "base URL of a running control plane, in place of manifests")
 	f.StringVar(&o.format, "format", "text", "text or json")
 	return cmd
 }
@@ -93,11 +81,8 @@ func (o explainOptions) check() error {
 	if (len(o.manifests) > 0) == (o.endpoint != "") {
 		problems = append(problems, errors.New("--manifests and --endpoint: must be one of them"))
 	}
-	if o.endpoint == "" && (o.tokenFile != "" || o.ca != "" || o.clientCert != "" || o.clientKey != "") {
-		problems = append(problems, errors.New("--token-file, --ca, --client-cert and --client-key: are for --endpoint only"))
-	}
-	if (o.clientCert == "") != (o.clientKey == "") {
-		problems = append(problems, errors.New("--client-cert and --client-key: only one is set, must be both or neither"))
+	if err := o.connection.check(); err != nil {
+		problems = append(problems, err)
 	}
 	if o.format != "text" && o.format != "json" {
 		problems = append(problems, fmt.Errorf("--format: %q, must be text or json", o.format))
@@ -180,25 +165,10 @@ func (o explainOptions) fetch(ctx context.Context) (*table.Table, error) {
 	if err != nil {
 		return nil, err
 	}
-	config := &tls.Config{MinVersion: tls.VersionTLS12}
-	if o.ca != "" {
-		pem, err := os.ReadFile(o.ca)
-		if err != nil {
-			return nil, fmt.Errorf("reading --ca: %w", err)
-		}
-		config.RootCAs = x509.NewCertPool()
-		if !config.RootCAs.AppendCertsFromPEM(pem) {
-			return nil, fmt.Errorf("reading --ca: %s has no certificate", o.ca)
-		}
+	client, err := o.client(fetchTimeout)
+	if err != nil {
+		return nil, err
 	}
-	if o.clientCert != "" {
-		certificate, err := tls.LoadX509KeyPair(o.clientCert, o.clientKey)
-		if err != nil {
-			return nil, fmt.Errorf("reading --client-cert and --client-key: %w", err)
-		}
-		config.Certificates = []tls.Certificate{certificate}
-	}
-	transport := &http.Transport{Proxy: http.ProxyFromEnvironment, TLSClientConfig: config, ForceAttemptHTTP2: true}
-	defer transport.CloseIdleConnections()
-	return explain.Fetch(ctx, &http.Client{Transport: transport, Timeout: fetchTimeout}, o.endpoint, token)
+	defer client.CloseIdleConnections()
+	return explain.Fetch(ctx, client, o.endpoint, token)
 }

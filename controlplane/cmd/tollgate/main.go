@@ -1,5 +1,5 @@
 // Command tollgate is Tollgate's control plane: it compiles manifests into the
-// table that gateways enforce, serves it, and makes keys.
+// table that gateways enforce, serves it, takes their reports, and makes keys.
 package main
 
 import (
@@ -52,7 +52,7 @@ func newCommand() *cobra.Command {
 		Version:       version(debug.ReadBuildInfo()),
 	}
 	root.SetVersionTemplate("tollgate {{.Version}}\n")
-	root.AddCommand(newServeCommand(), newLintCommand(), newKeyCommand(), newKeygenCommand(), newExplainCommand(), newMigrateCommand(), newVersionCommand())
+	root.AddCommand(newServeCommand(), newLintCommand(), newKeyCommand(), newKeygenCommand(), newExplainCommand(), newStatusCommand(), newMigrateCommand(), newVersionCommand())
 	return root
 }
 

@@ -22,13 +22,13 @@ func TestMain(m *testing.M) {
 func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
 		Dir:           "testdata/script",
-		Cmds:          map[string]func(*testscript.TestScript, bool, []string){"status": status},
+		Cmds:          map[string]func(*testscript.TestScript, bool, []string){"status": exitStatus},
 		UpdateScripts: *update,
 	})
 }
 
-// status runs a command that must end with a status: status N command...
-func status(ts *testscript.TestScript, neg bool, args []string) {
+// exitStatus runs a command that must end with a status: status N command...
+func exitStatus(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) < 2 {
 		ts.Fatalf("usage: status N command...")
 	}

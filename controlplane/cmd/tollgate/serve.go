@@ -16,11 +16,14 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/tollgate-apim/tollgate/controlplane/ledger"
 	"github.com/tollgate-apim/tollgate/controlplane/manifest"
 	"github.com/tollgate-apim/tollgate/controlplane/reload"
 	"github.com/tollgate-apim/tollgate/controlplane/revision"
 	"github.com/tollgate-apim/tollgate/controlplane/server"
 	"github.com/tollgate-apim/tollgate/controlplane/signing"
+	"github.com/tollgate-apim/tollgate/controlplane/status"
+	"github.com/tollgate-apim/tollgate/controlplane/store"
 	"github.com/tollgate-apim/tollgate/controlplane/watch"
 )
 
@@ -43,6 +46,7 @@ type serveOptions struct {
 	clientCA      string
 	partsAbove    int
 	maxConns      int
+	series        int
 	allowInsecure bool
 	logFormat     string
 }
@@ -53,7 +57,8 @@ func newServeCommand() *cobra.Command {
 		Use:   "serve --manifests DIR",
 		Short: "Compile manifests and serve the table to gateways",
 		Long: `Reads the manifests (*.yaml, *.yml, *.json) under each --manifests path, serves
-the table that they make at /v1/table, and reads them again when they change.
+the table that they make at /v1/table, and reads them again when they change. It
+takes the reports of gateways at /v1/report, and tells about them at /v1/status.
 
 A bad object is left out, and logged with its file, line and field. A change that
 cannot be read at all is kept out: the last good table stays in force.
@@ -76,6 +81,7 @@ of modification), file:PATH (a number in a file), clock, or auto: git, or else c
 	f.StringVar(&o.clientCA, "client-ca", "", "file with the authorities, PEM, of which gateways must present a certificate")
 	f.IntVar(&o.partsAbove, "parts-above", server.DefaultPartsAbove, "how many keys, applications and subscriptions together a table may have and still be served as one document")
 	f.IntVar(&o.maxConns, "max-connections", 4096, "how many connections there may be at a time")
+	f.IntVar(&o.series, "metrics-series", ledger.DefaultSeries, "how many kinds of requests (by API, application, key, subscription, plan, code and reason) are told apart; others are counted under application other")
 	f.BoolVar(&o.allowInsecure, "allow-insecure-listen", false, "listen beyond loopback without TLS, or without both token and client certificates")
 	f.StringVar(&o.logFormat, "log-format", "text", "text or json")
 	return cmd
@@ -95,7 +101,11 @@ func serve(ctx context.Context, o serveOptions, stderr io.Writer) error {
 		return err
 	}
 	log := newLogger(o.logFormat, stderr)
-	s := server.New(server.Options{Log: log, PartsAbove: o.partsAbove})
+	kept := store.NewMemory(nil)
+	defer kept.Close()
+	book := ledger.New(ledger.Options{Store: kept, Log: log, Series: o.series})
+	s := server.New(server.Options{Log: log, PartsAbove: o.partsAbove, Ledger: book})
+	s.AddPage(status.Path, status.Source{Server: s, Ledger: book, StoreKind: "memory"})
 	files, err := reload.Start(log, o.sources(s, log)...)
 	if err != nil {
 		return err
@@ -120,7 +130,7 @@ func serve(ctx context.Context, o serveOptions, stderr io.Writer) error {
 	follower := &server.Follower{
 		Paths: o.manifests, Watch: watcher.Watch, Changes: watcher.Changes(), Revisions: revisions, Server: s, Log: log,
 	}
-	return runUntilDone(ctx, s, []runner{follower.Run, files.Run}, listener, log)
+	return runUntilDone(ctx, s, []runner{follower.Run, files.Run, book.Run}, listener, log)
 }
 
 // sources are the files that change what s does while it runs.
@@ -301,6 +311,9 @@ func (o serveOptions) check() error {
 	}
 	if o.partsAbove < 1 {
 		problems = append(problems, fmt.Errorf("--parts-above: %d, must be 1 or more", o.partsAbove))
+	}
+	if o.series < 1 {
+		problems = append(problems, fmt.Errorf("--metrics-series: %d, must be 1 or more", o.series))
 	}
 	if o.maxConns < 1 {
 		problems = append(problems, fmt.Errorf("--max-connections: %d, must be 1 or more", o.maxConns))
