@@ -60,6 +60,9 @@ type Report struct {
 	TableAge float64 `json:"tableAge"`
 	// Usage counts requests. No two rows differ in their count alone.
 	Usage []Row `json:"usage"`
+	// Entries tell of the buckets whose limits this gateway shares with others. No
+	// two are of the same bucket and kind.
+	Entries []Entry `json:"entries,omitempty"`
 }
 
 // Row counts requests that were alike.
@@ -90,6 +93,11 @@ type Answer struct {
 	Sequence int64 `json:"sequence"`
 	// Next is in how many seconds the next report is wanted.
 	Next float64 `json:"next"`
+	// Tenure is there if the report has entries and the control plane can share
+	// limits.
+	Tenure *Tenure `json:"tenure,omitempty"`
+	// Shares answer the report's entries, not necessarily all of them.
+	Shares []Share `json:"shares,omitempty"`
 }
 
 // Decode returns the report that data holds as JSON, or an error that says what is
@@ -128,6 +136,14 @@ func validate(r *Report) error {
 	for i := range r.Usage {
 		if err := validateRow(&r.Usage[i]); err != nil {
 			return fmt.Errorf("usage[%d].%w", i, err)
+		}
+	}
+	if len(r.Entries) > MaxEntries {
+		return fmt.Errorf("entries: %d, must be at most %d", len(r.Entries), MaxEntries)
+	}
+	for i := range r.Entries {
+		if err := validateEntry(&r.Entries[i]); err != nil {
+			return fmt.Errorf("entries[%d].%w", i, err)
 		}
 	}
 	return nil
@@ -173,6 +189,19 @@ func DecodeAnswer(data []byte, sequence int64) (*Answer, error) {
 	}
 	if !(a.Next >= MinNext && a.Next <= MaxNext) {
 		return nil, fmt.Errorf("next: %g, must be from %g to %d", a.Next, MinNext, MaxNext)
+	}
+	if a.Tenure != nil {
+		if err := validateTenure(a.Tenure); err != nil {
+			return nil, err
+		}
+	}
+	if len(a.Shares) > MaxEntries {
+		return nil, fmt.Errorf("shares: %d, must be at most %d", len(a.Shares), MaxEntries)
+	}
+	for i := range a.Shares {
+		if err := validateShare(&a.Shares[i]); err != nil {
+			return nil, fmt.Errorf("shares[%d].%w", i, err)
+		}
 	}
 	return a, nil
 }

@@ -89,6 +89,7 @@ func TestDecodeAnswer(t *testing.T) {
 
 func FuzzDecode(f *testing.F) {
 	f.Add([]byte(body()))
+	f.Add([]byte(entries()))
 	f.Add([]byte(`{}`))
 	f.Add([]byte(body("17", "1e400")))
 	f.Fuzz(func(t *testing.T, data []byte) {
