@@ -84,15 +84,20 @@ func (d *doubts) instances(now time.Time) []string {
 func (l *Ledger) doubt(r *usage.Report, attempt string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.doubts.add(r, attempt, l.now()) {
-		return
+	if !l.doubts.add(r, attempt, l.now()) {
+		l.loseLocked(r.Instance, r.Sequence, r.Usage)
 	}
+}
+
+// loseLocked gives up to find out who has taken a report.
+func (l *Ledger) loseLocked(instance string, sequence int64, rows []usage.Row) {
 	l.reports.Lost++
 	var requests int64
-	for _, row := range r.Usage {
-		requests = plus(requests, row.Count)
+	for i := range rows {
+		requests = plus(requests, rows[i].Count)
 	}
-	l.log.Error("a report may have been taken and is not summed: too many are in doubt", "instance", r.Instance, "sequence", r.Sequence, "requests", requests)
+	l.log.Error("a report may have been taken here and is not summed, because the store did not say so for too long",
+		"instance", instance, "sequence", sequence, "requests", requests)
 }
 
 // settle sums those reports in doubt that the record of their gateway shows to
@@ -103,13 +108,15 @@ func (l *Ledger) settle(instance string, rec record) (last int64) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for sequence, doubt := range l.doubts.of[instance] {
-		ours := rec.has(sequence, doubt.attempts...)
-		if ours {
+		switch {
+		case rec.has(sequence, doubt.attempts...):
 			l.acceptLocked(doubt.rows)
+		case sequence > rec.last():
+			continue // It may still be taken.
+		case !rec.reaches(sequence):
+			l.loseLocked(instance, sequence, doubt.rows)
 		}
-		if ours || sequence <= rec.last() {
-			l.doubts.remove(instance, sequence)
-		}
+		l.doubts.remove(instance, sequence)
 	}
 	return max(rec.last(), l.gateways.last(instance))
 }

@@ -44,6 +44,10 @@ func TestGateways(t *testing.T) {
 		t.Errorf("got %+v", got)
 	}
 	c.Time = start.Add(forgetAfter + time.Minute)
+	if got := l.Gateways(); len(got) != 1 {
+		t.Errorf("after ten minutes: got %+v", got)
+	}
+	c.Time = start.Add(forgetAfter + 2*time.Minute)
 	if got := l.Gateways(); len(got) != 1 || got[0].Instance != instance(2) {
 		t.Errorf("after ten minutes: got %+v", got)
 	}

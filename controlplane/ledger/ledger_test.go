@@ -168,9 +168,10 @@ func TestStoreIsEmptied(t *testing.T) {
 	if _, err := l.Take(t.Context(), report(1, 4, 1)); !errors.As(err, &behind) || behind.Last != 5 {
 		t.Errorf("got %v", err)
 	}
+	mustTake(t, l, report(1, 5, 1))
 	mustTake(t, l, report(1, 6, 1))
 	if total(l) != 2 {
-		t.Error("the next is not counted")
+		t.Error("the next is not counted, or the last twice")
 	}
 }
 
@@ -386,6 +387,27 @@ func TestDoubtsAreBounded(t *testing.T) {
 	l.tend(t.Context())
 	if l.doubts.count != 0 || l.doubts.rows != 0 {
 		t.Errorf("after an hour there are %d doubts of %d rows", l.doubts.count, l.doubts.rows)
+	}
+}
+
+// TestDoubtIsTooOld has a control plane that cannot ask the store for so long that
+// the store has forgotten who took its report.
+func TestDoubtIsTooOld(t *testing.T) {
+	for later, want := range map[int64]Reports{remembered - 1: {Accepted: 1, Failed: 1}, remembered: {Failed: 1, Lost: 1}} {
+		c := &clock{start}
+		s := &faulty{Store: store.NewMemory(c.now)}
+		a, b := newLedger(s, c, nil), newLedger(s, c, nil)
+		s.after = once(errAway)
+		if _, err := a.Take(t.Context(), report(1, 1, 1)); !errors.Is(err, ErrStore) {
+			t.Fatal(err)
+		}
+		for n := range later {
+			mustTake(t, b, report(1, 2+n, 1))
+		}
+		a.tend(t.Context())
+		if got := a.Reports(); got != want || a.doubts.count != 0 {
+			t.Errorf("after %d more: got %+v, want %+v", later, got, want)
+		}
 	}
 }
 

@@ -14,9 +14,9 @@ const (
 	// recordTTL is how long the store remembers a gateway that reports nothing
 	// any more. One that comes back later than that begins anew.
 	recordTTL = 24 * time.Hour
-	// remembered is how many reports of a gateway the store tells who took them:
-	// for as long as one of them may be in doubt.
-	remembered = 10
+	// remembered is of how many reports of a gateway the store tells who took them.
+	// Doubts about earlier ones stay.
+	remembered = 30
 	// askEvery is how often the store is asked how it is if nobody else asks.
 	askEvery = 5 * time.Second
 )
@@ -39,6 +39,12 @@ func (r record) last() int64 {
 		return 0
 	}
 	return r.Taken[0].Sequence
+}
+
+// reaches reports whether the record would tell who has taken the report of a
+// sequence number that is not higher than the last.
+func (r record) reaches(sequence int64) bool {
+	return len(r.Taken) < remembered || r.Taken[len(r.Taken)-1].Sequence <= sequence
 }
 
 // has reports whether one of the attempts has taken the report.

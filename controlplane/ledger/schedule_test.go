@@ -19,7 +19,7 @@ var seed = flag.Uint64("seed", 0, "run the schedule of one seed alone")
 // one, the store is not there, or does not say what it has done. In the end each
 // request must have been counted once.
 func TestSchedules(t *testing.T) {
-	first, last := uint64(1), uint64(500)
+	first, last := uint64(1), uint64(200)
 	if *seed != 0 {
 		first, last = *seed, *seed
 	}
