@@ -26,7 +26,7 @@ type Poll struct {
 }
 
 // SyncProxy stands between gateways and a control plane and sees each poll. It
-// can be down, and it can answer itself.
+// can be down, and it can answer itself. Reports it only hands on.
 type SyncProxy struct {
 	URL string
 
@@ -104,6 +104,12 @@ func (p *SyncProxy) Polls() []Poll {
 
 func (p *SyncProxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	p.mu.Lock()
+	if r.Method == http.MethodPost {
+		forward := p.forward
+		p.mu.Unlock()
+		forward.ServeHTTP(w, r)
+		return
+	}
 	handler := p.stand
 	if handler == nil {
 		handler = p.forward
