@@ -11,6 +11,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"os"
 	"strings"
 	"time"
 
@@ -18,6 +19,7 @@ import (
 
 	"github.com/tollgate-apim/tollgate/controlplane/ledger"
 	"github.com/tollgate-apim/tollgate/controlplane/manifest"
+	"github.com/tollgate-apim/tollgate/controlplane/metrics"
 	"github.com/tollgate-apim/tollgate/controlplane/reload"
 	"github.com/tollgate-apim/tollgate/controlplane/revision"
 	"github.com/tollgate-apim/tollgate/controlplane/server"
@@ -46,7 +48,9 @@ type serveOptions struct {
 	clientCA      string
 	partsAbove    int
 	maxConns      int
+	metricsListen string
 	series        int
+	otlpEndpoint  string
 	allowInsecure bool
 	logFormat     string
 }
@@ -81,8 +85,10 @@ of modification), file:PATH (a number in a file), clock, or auto: git, or else c
 	f.StringVar(&o.clientCA, "client-ca", "", "file with the authorities, PEM, of which gateways must present a certificate")
 	f.IntVar(&o.partsAbove, "parts-above", server.DefaultPartsAbove, "how many keys, applications and subscriptions together a table may have and still be served as one document")
 	f.IntVar(&o.maxConns, "max-connections", 4096, "how many connections there may be at a time")
+	f.StringVar(&o.metricsListen, "metrics-listen", "", "another address, which serves /metrics, /v1/status and /healthz over plain HTTP, without a token")
 	f.IntVar(&o.series, "metrics-series", ledger.DefaultSeries, "how many kinds of requests (by API, application, key, subscription, plan, code and reason) are told apart; others are counted under application other")
-	f.BoolVar(&o.allowInsecure, "allow-insecure-listen", false, "listen beyond loopback without TLS, or without both token and client certificates")
+	f.StringVar(&o.otlpEndpoint, "otlp-endpoint", "", "URL to push the metrics to, by the OpenTelemetry protocol over HTTP")
+	f.BoolVar(&o.allowInsecure, "allow-insecure-listen", false, "listen beyond loopback without TLS, or without both token and client certificates, or for metrics")
 	f.StringVar(&o.logFormat, "log-format", "text", "text or json")
 	return cmd
 }
@@ -101,10 +107,14 @@ func serve(ctx context.Context, o serveOptions, stderr io.Writer) error {
 		return err
 	}
 	log := newLogger(o.logFormat, stderr)
-	kept := store.NewMemory(nil)
+	watched := metrics.New(log)
+	kept := watched.Store(store.NewMemory(nil))
 	defer kept.Close()
 	book := ledger.New(ledger.Options{Store: kept, Log: log, Series: o.series})
 	s := server.New(server.Options{Log: log, PartsAbove: o.partsAbove, Ledger: book})
+	watched.ObserveServer(s)
+	watched.ObserveLedger(book)
+	s.AddPage(metrics.Path, watched.Handler())
 	s.AddPage(status.Path, status.Source{Server: s, Ledger: book, StoreKind: "memory"})
 	files, err := reload.Start(log, o.sources(s, log)...)
 	if err != nil {
@@ -115,22 +125,37 @@ func serve(ctx context.Context, o serveOptions, stderr io.Writer) error {
 		return err
 	}
 	defer watcher.Close()
-	listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", o.listen)
+	sites, err := o.sites(ctx, s, log)
 	if err != nil {
-		return fmt.Errorf("listening: %w", err)
+		return err
 	}
-	address := listener.Addr().String()
-	listener = server.Limit(listener, o.maxConns, log)
-	if o.tlsCert != "" {
-		listener = tls.NewListener(listener, s.TLSConfig())
-	}
-	log.Info("listening", "address", address, "tls", o.tlsCert != "", "token", o.tokenFile != "",
-		"clientCertificates", o.clientCA != "", "signed", len(o.signingKeys) > 0)
-
 	follower := &server.Follower{
 		Paths: o.manifests, Watch: watcher.Watch, Changes: watcher.Changes(), Revisions: revisions, Server: s, Log: log,
+		Compiled: watched.Compiled,
 	}
-	return runUntilDone(ctx, s, []runner{follower.Run, files.Run, book.Run}, listener, log)
+	runners := []runner{follower.Run, files.Run, book.Run}
+	if o.otlpEndpoint != "" {
+		pusher, err := o.pusher(ctx, watched, sites[0].listener.Addr())
+		if err != nil {
+			return err
+		}
+		runners = append(runners, pusher.Run)
+	}
+	return runUntilDone(ctx, sites, runners, log)
+}
+
+// pusher returns what pushes metrics, under the name of the machine and of an
+// address, which tell several control planes apart.
+func (o serveOptions) pusher(ctx context.Context, watched *metrics.Metrics, address net.Addr) (*metrics.Pusher, error) {
+	endpoint, err := pushURL(o.otlpEndpoint)
+	if err != nil {
+		return nil, fmt.Errorf("--otlp-endpoint: %w", err)
+	}
+	host, err := os.Hostname()
+	if err != nil {
+		return nil, fmt.Errorf("asking for the name of this machine: %w", err)
+	}
+	return watched.NewPusher(ctx, endpoint, host+" "+address.String())
 }
 
 // sources are the files that change what s does while it runs.
@@ -253,32 +278,36 @@ func readToken(path string) (string, error) {
 type runner func(ctx context.Context) error
 
 // runUntilDone serves while others run. Whichever ends first ends the others.
-func runUntilDone(ctx context.Context, s *server.Server, others []runner, listener net.Listener, log *slog.Logger) error {
+func runUntilDone(ctx context.Context, sites []site, others []runner, log *slog.Logger) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	web := s.Web()
-	ended, served := make(chan error, len(others)), make(chan error, 1)
+	ended, served := make(chan error, len(others)), make(chan error, len(sites))
 	for _, run := range others {
 		go func() {
 			ended <- run(ctx)
 			cancel()
 		}()
 	}
-	go func() {
-		served <- web.Serve(listener)
-		cancel()
-	}()
+	for _, site := range sites {
+		go func() {
+			served <- site.web.Serve(site.listener)
+			cancel()
+		}()
+	}
 	<-ctx.Done()
 
 	log.Info("stopping")
 	grace, end := context.WithTimeout(context.WithoutCancel(ctx), gracePeriod)
 	defer end()
-	stopped := web.Shutdown(grace)
-	serving := <-served
-	if errors.Is(serving, http.ErrServerClosed) {
-		serving = nil
+	var err error
+	for _, site := range sites {
+		err = errors.Join(err, site.web.Shutdown(grace))
 	}
-	err := errors.Join(serving, stopped)
+	for range sites {
+		if serving := <-served; !errors.Is(serving, http.ErrServerClosed) {
+			err = errors.Join(err, serving)
+		}
+	}
 	for range others {
 		err = errors.Join(err, <-ended)
 	}
@@ -318,19 +347,13 @@ func (o serveOptions) check() error {
 	if o.maxConns < 1 {
 		problems = append(problems, fmt.Errorf("--max-connections: %d, must be 1 or more", o.maxConns))
 	}
-	host, _, err := net.SplitHostPort(o.listen)
-	switch {
-	case err != nil:
-		problems = append(problems, fmt.Errorf("--listen: %q, must be host:port, such as 127.0.0.1:7070", o.listen))
-	case !isLoopback(host) && !o.allowInsecure && (o.tokenFile == "" && o.clientCA == "" || o.tlsCert == ""):
-		problems = append(problems, fmt.Errorf("--listen: %q is reachable from outside, which needs --tls-cert, --tls-key, and --token-file or --client-ca; --allow-insecure-listen does without", o.listen))
+	if o.otlpEndpoint != "" {
+		if _, err := pushURL(o.otlpEndpoint); err != nil {
+			problems = append(problems, fmt.Errorf("--otlp-endpoint: %w", err))
+		}
 	}
+	problems = append(problems, o.checkListen())
 	return errors.Join(problems...)
-}
-
-func isLoopback(host string) bool {
-	ip := net.ParseIP(host)
-	return host == "localhost" || ip != nil && ip.IsLoopback()
 }
 
 func newLogger(format string, w io.Writer) *slog.Logger {
