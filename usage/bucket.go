@@ -100,6 +100,9 @@ type Tenure struct {
 	// Lasts is for how long the standing credits may be used, in nanoseconds from when
 	// the gateway sent the report.
 	Lasts int64 `json:"lasts"`
+	// Gateways is how many gateways share limits at present, this one included; 0 if
+	// that is not known.
+	Gateways int64 `json:"gateways,omitempty"`
 }
 
 func validateEntry(e *Entry) error {
@@ -177,8 +180,11 @@ func validateTenure(t *Tenure) error {
 			return fmt.Errorf("tenure.ranks[%d]: %d, must be from 0 to %d", i, rank, int64(MaxCount))
 		}
 	}
-	if t.Lasts < 0 {
-		return fmt.Errorf("tenure.lasts: %d, must be 0 or more", t.Lasts)
+	if t.Lasts < 0 || t.Lasts > math.MaxInt64/4 {
+		return fmt.Errorf("tenure.lasts: %d, must be from 0 to %d", t.Lasts, int64(math.MaxInt64/4))
+	}
+	if t.Gateways < 0 || t.Gateways > MaxCount {
+		return fmt.Errorf("tenure.gateways: %d, must be from 0 to %d", t.Gateways, int64(MaxCount))
 	}
 	return nil
 }

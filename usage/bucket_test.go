@@ -8,7 +8,7 @@ import (
 // entries returns a report with two entries as JSON, with some of its text replaced.
 func entries(replace ...string) string {
 	return strings.NewReplacer(replace...).Replace(`{
-		"instance": "` + instance + `", "sequence": 17, "revision": 42, "tableAge": 3.5, "usage": [],
+		"instance": "` + instance + `", "sequence": 17, "revision": 42, "tableAge": 3.5, "usage": [], "sharing": true, "tenure": 3,
 		"entries": [
 			{"kind": "quota", "bucket": "s/apps/s", "plan": "apps/p", "account": 1, "granted": 5, "used": 3, "returned": 1, "told": 2, "wanted": 7, "over": 1000, "spare": 1},
 			{"kind": "rate", "bucket": "s/apps/s", "plan": "apps/p", "account": 2, "granted": 0, "used": 0, "over": 1000, "part": 4, "dropped": true, "tokens": 6}
@@ -24,10 +24,14 @@ func TestDecodeEntries(t *testing.T) {
 		{Kind: KindQuota, Bucket: "s/apps/s", Plan: "apps/p", Account: 1, Granted: 5, Used: 3, Returned: 1, Told: 2, Wanted: 7, Over: 1000, Spare: 1},
 		{Kind: KindRate, Bucket: "s/apps/s", Plan: "apps/p", Account: 2, Over: 1000, Part: 4, Dropped: true, Tokens: 6},
 	}
+	if !r.Sharing || r.Tenure != 3 {
+		t.Errorf("got sharing %t, tenure %d", r.Sharing, r.Tenure)
+	}
 	if len(r.Entries) != 2 || r.Entries[0] != want[0] || r.Entries[1] != want[1] {
 		t.Errorf("got %+v, want %+v", r.Entries, want)
 	}
 	for _, test := range []struct{ old, new, want string }{
+		{`"tenure": 3`, `"tenure": -1`, "tenure: -1, must be from 0"},
 		{`"quota"`, `"burst"`, `entries[0].kind: "burst", must be rate or quota`},
 		{`"bucket": "s/apps/s", "plan": "apps/p", "account": 1`, `"plan": "apps/p", "account": 1`, "entries[0].bucket: has 0 bytes"},
 		{`"plan": "apps/p", "account": 2`, `"account": 2`, "entries[1].plan: has 0 bytes"},
@@ -64,7 +68,8 @@ func TestDecodeShares(t *testing.T) {
 		{`"number": 3`, `"number": 0`, "tenure.number: 0, must be from 1"},
 		{`"ranks": [1, 0, 2]`, `"ranks": [1, -1]`, "tenure.ranks[1]: -1, must be from 0"},
 		{`"ranks": [1, 0, 2]`, `"ranks": [1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1]`, "tenure.ranks: 17, must be at most 16"},
-		{`"lasts": 300000000000`, `"lasts": -1`, "tenure.lasts: -1, must be 0 or more"},
+		{`"lasts": 300000000000`, `"lasts": -1`, "tenure.lasts: -1, must be from 0 to"},
+		{`"lasts": 300000000000`, `"lasts": 1, "gateways": -1`, "tenure.gateways: -1, must be from 0 to"},
 		{`"granted": 5`, `"granted": -1`, "shares[0].granted: -1"},
 		{`"capacity": 20`, `"capacity": 9007199254740991`, "shares[0].capacity: 9007199254740991, must be at most"},
 		{`"interval": 1000000`, `"interval": 9223372036854775807`, "shares[0].interval: 9223372036854775807"},

@@ -60,6 +60,12 @@ type Report struct {
 	TableAge float64 `json:"tableAge"`
 	// Usage counts requests. No two rows differ in their count alone.
 	Usage []Row `json:"usage"`
+	// Sharing says that the gateway shares limits with others and wants to be told its
+	// tenure, with or without entries.
+	Sharing bool `json:"sharing,omitempty"`
+	// Tenure is the number of the tenure that the gateway was told last; 0 before. The
+	// entries are of that tenure: with another one they mean nothing.
+	Tenure int64 `json:"tenure,omitempty"`
 	// Entries tell of the buckets whose limits this gateway shares with others. No
 	// two are of the same bucket and kind.
 	Entries []Entry `json:"entries,omitempty"`
@@ -93,8 +99,8 @@ type Answer struct {
 	Sequence int64 `json:"sequence"`
 	// Next is in how many seconds the next report is wanted.
 	Next float64 `json:"next"`
-	// Tenure is there if the report has entries and the control plane can share
-	// limits.
+	// Tenure is there if the report is of a gateway that is sharing, or has entries,
+	// and the control plane can share limits.
 	Tenure *Tenure `json:"tenure,omitempty"`
 	// Shares answer the report's entries, not necessarily all of them.
 	Shares []Share `json:"shares,omitempty"`
@@ -137,6 +143,9 @@ func validate(r *Report) error {
 		if err := validateRow(&r.Usage[i]); err != nil {
 			return fmt.Errorf("usage[%d].%w", i, err)
 		}
+	}
+	if r.Tenure < 0 || r.Tenure > MaxCount {
+		return fmt.Errorf("tenure: %d, must be from 0 to %d", r.Tenure, int64(MaxCount))
 	}
 	if len(r.Entries) > MaxEntries {
 		return fmt.Errorf("entries: %d, must be at most %d", len(r.Entries), MaxEntries)
