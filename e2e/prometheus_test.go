@@ -1,0 +1,265 @@
+package e2e
+
+import (
+	"bytes"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+
+	"github.com/tollgate-apim/tollgate/e2e/stack"
+	"github.com/tollgate-apim/tollgate/table"
+	"github.com/tollgate-apim/tollgate/usage"
+)
+
+// TestAlertRules has promtool check the alerts, and run their tests.
+func TestAlertRules(t *testing.T) {
+	promtool, err := stack.Promtool()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, args := range [][]string{{"check", "rules", "alerts.yml"}, {"test", "rules", "alerts_test.yml"}} {
+		cmd := exec.CommandContext(t.Context(), promtool, args...)
+		cmd.Dir = "../monitoring/prometheus"
+		if out, err := cmd.CombinedOutput(); err != nil {
+			t.Errorf("promtool %s: %v\n%s", strings.Join(args, " "), err, out)
+		}
+	}
+}
+
+// monitored is a control plane with TLS and a token that has something to tell
+// under each of its metrics.
+type monitored struct {
+	t        *testing.T
+	plane    *stack.ControlPlane
+	caFile   string
+	client   *http.Client
+	revision int64
+	sequence int64
+}
+
+func newMonitored(t *testing.T, dir string) *monitored {
+	t.Helper()
+	m := &monitored{t: t}
+	var key string
+	m.caFile, key = selfSigned(t, dir)
+	certificate, err := os.ReadFile(m.caFile)
+	if err != nil {
+		t.Fatal(err)
+	}
+	roots := x509.NewCertPool()
+	roots.AppendCertsFromPEM(certificate)
+	transport := &http.Transport{TLSClientConfig: &tls.Config{RootCAs: roots}}
+	t.Cleanup(transport.CloseIdleConnections)
+	m.client = &http.Client{Transport: transport, Timeout: patience}
+
+	manifests := filepath.Join(dir, "manifests")
+	if err := os.Mkdir(manifests, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	m.plane, err = stack.StartControlPlane(t.Context(), stack.ControlPlaneOptions{
+		Binary: tollgateBinary, Dir: dir, Manifests: manifests, TLSCert: m.caFile, TLSKey: key,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := m.plane.Stop(); err != nil {
+			t.Error(err)
+		}
+	})
+	// Each of them has an error and a warning.
+	const ns = namespace("monitored")
+	err = m.plane.Apply("monitored.yaml", strings.Join([]string{
+		ns.api("api"), ns.unlimited("plan"), ns.app("app", "monitored-key"), ns.sub("sub", "plan", list("app", "nobody"), list("api")),
+	}, "\n---\n"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return m
+}
+
+// do sends a request to the control plane, and decodes what it answers.
+func (m *monitored) do(method, path string, body, answer any) error {
+	m.t.Helper()
+	data, err := json.Marshal(body)
+	if err != nil {
+		m.t.Fatal(err)
+	}
+	r, err := http.NewRequestWithContext(m.t.Context(), method, m.plane.URL+path, nil)
+	if err != nil {
+		m.t.Fatal(err)
+	}
+	if method == http.MethodPost {
+		r, err = http.NewRequestWithContext(m.t.Context(), method, m.plane.URL+path, bytes.NewReader(data))
+		if err != nil {
+			m.t.Fatal(err)
+		}
+		r.Header.Set("Content-Type", "application/json")
+	}
+	r.Header.Set("Authorization", "Bearer "+m.plane.Token)
+	res, err := m.client.Do(r)
+	if err != nil {
+		return err
+	}
+	defer res.Body.Close()
+	if res.StatusCode != http.StatusOK {
+		return fmt.Errorf("%s answers %s", path, res.Status)
+	}
+	return json.NewDecoder(res.Body).Decode(answer)
+}
+
+// report tells of requests with each outcome.
+func (m *monitored) report() error {
+	m.sequence++
+	row := usage.Row{API: "monitored/api", Application: "monitored/app", KeyTitle: "key", Subscription: "monitored/sub", Plan: "monitored/plan", Count: 10}
+	rows := []usage.Row{row, row, row, {API: "monitored/api", Code: 401, Reason: "key_missing", Count: 1}, {API: "monitored/api", Code: 503, Reason: "table_unavailable", Count: 1}}
+	rows[1].Code, rows[1].Reason = 429, "rate_limited"
+	rows[2].DryRun, rows[2].Reason = true, "quota_exceeded"
+	var answer usage.Answer
+	return m.do(http.MethodPost, usage.Path, &usage.Report{
+		Instance: strings.Repeat("0", 32), Sequence: m.sequence, Host: "gw-1", Revision: m.revision, Usage: rows,
+	}, &answer)
+}
+
+// TestPrometheus has Prometheus scrape a control plane as docs/monitoring.md shows,
+// with the alerts, and looks at all panels of the dashboards.
+func TestPrometheus(t *testing.T) {
+	dir := t.TempDir()
+	m := newMonitored(t, dir)
+	err := stack.Until(t.Context(), "the table", patience, func() error {
+		var tbl table.Table
+		err := m.do(http.MethodGet, table.Path, nil, &tbl)
+		m.revision = tbl.Revision
+		if err == nil && len(tbl.Keys) == 0 {
+			err = fmt.Errorf("it has the revision %d and no keys", tbl.Revision)
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	alerts, err := filepath.Abs("../monitoring/prometheus/alerts.yml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	page, err := os.ReadFile("../docs/monitoring.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, shown, _ := strings.Cut(string(page), "```yaml\n")
+	shown, _, _ = strings.Cut(shown, "```")
+	config := strings.NewReplacer(
+		"/etc/prometheus/tollgate-token", filepath.Join(dir, "sync-token"), "/etc/prometheus/tollgate-ca.pem", m.caFile,
+		`"10.0.0.1:7070", "10.0.0.2:7070"`, `"`+strings.TrimPrefix(m.plane.URL, "https://")+`"`, "/etc/prometheus/tollgate/alerts.yml", alerts,
+	).Replace(shown)
+	p, err := stack.StartPrometheus(t.Context(), dir, "global: {scrape_interval: 200ms, scrape_timeout: 200ms, evaluation_interval: 200ms}\n"+config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		if err := p.Stop(); err != nil {
+			t.Error(err)
+		}
+	}()
+
+	// Rates need counters that grow from one scrape to the next.
+	err = stack.Until(t.Context(), "rates", patience, func() error {
+		if err := m.report(); err != nil {
+			return err
+		}
+		grown, err := p.Query(t.Context(), "count(rate(tollgate_requests_total[1m]) > 0)")
+		if err == nil && (len(grown) == 0 || grown[0].Value[1] != "4") {
+			err = fmt.Errorf("got %v", grown)
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, query := range panels(t) {
+		err := stack.Until(t.Context(), name, patience, func() error {
+			found, err := p.Query(t.Context(), query)
+			if err == nil && len(found) == 0 {
+				err = fmt.Errorf("%s finds nothing", query)
+			}
+			return err
+		})
+		if err != nil {
+			t.Error(err)
+		}
+	}
+	err = stack.Until(t.Context(), "the alerts to be evaluated", patience, func() error {
+		rules, err := p.Rules(t.Context())
+		if err == nil && len(rules) < 10 {
+			err = fmt.Errorf("there are %d", len(rules))
+		}
+		for _, rule := range rules {
+			if rule.Health != "ok" {
+				err = fmt.Errorf("%+v", rule)
+			}
+		}
+		return err
+	})
+	if err != nil {
+		t.Error(err)
+	}
+	got := map[string]bool{}
+	err = stack.Until(t.Context(), "alerts", patience, func() error {
+		pending, err := p.Query(t.Context(), "ALERTS")
+		for _, sample := range pending {
+			got[sample.Metric["alertname"]] = true
+		}
+		if err == nil && (!got["TollgateFindings"] || !got["TollgateCannotDecide"]) {
+			err = fmt.Errorf("there are %v", got)
+		}
+		return err
+	})
+	if err != nil {
+		t.Error(err)
+	}
+	for _, alert := range []string{"TollgateDown", "TollgateNoTable", "TollgateGatewayBehind", "TollgateTableStale", "TollgateStoreErrors"} {
+		if got[alert] {
+			t.Errorf("there is %s", alert)
+		}
+	}
+}
+
+// panels returns the queries of all panels, with their variables filled in.
+func panels(t *testing.T) map[string]string {
+	t.Helper()
+	queries := map[string]string{}
+	for _, file := range []string{"operators.json", "application.json"} {
+		data, err := os.ReadFile("../monitoring/grafana/" + file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var dashboard struct {
+			Panels []struct {
+				Title   string
+				Targets []struct{ Expr, RefID string }
+			}
+		}
+		if err := json.Unmarshal(data, &dashboard); err != nil {
+			t.Fatal(err)
+		}
+		for _, panel := range dashboard.Panels {
+			for _, target := range panel.Targets {
+				query := strings.NewReplacer("$job", "tollgate", "$api", ".*", "$application", "monitored/app", "$__rate_interval", "1m", "$__range", "1h").Replace(target.Expr)
+				if left := regexp.MustCompile(`\$\w+`).FindString(query); left != "" {
+					t.Fatalf("%s: %s: there is no %s", file, panel.Title, left)
+				}
+				queries[file+", "+panel.Title+", "+target.RefID] = query
+			}
+		}
+	}
+	return queries
+}
