@@ -55,17 +55,35 @@ func clientsOf(t *testing.T, number int, s store.Store) []store.Store {
 }
 
 func TestRedisSuite(t *testing.T) {
-	runOn(t, "redis://"+redistest.Start(t).Address+"/3?")
+	server := redistest.Start(t)
+	addUser(t, server)
+	runOn(t, "redis://tollgate:secret@"+server.Address+"/3?")
 }
 
 func TestClusterSuite(t *testing.T) {
-	runOn(t, "redis-cluster://"+addresses(redistest.StartCluster(t, 0))+"?")
+	nodes := redistest.StartCluster(t, 0)
+	addUser(t, nodes...)
+	runOn(t, "redis-cluster://tollgate:secret@"+addresses(nodes)+"?")
 }
 
 func TestSentinelSuite(t *testing.T) {
 	server := redistest.Start(t)
 	sentinel := redistest.StartSentinel(t, "limits", server)
 	runOn(t, "redis-sentinel://"+sentinel.Address+"/limits?")
+}
+
+// addUser gives servers the user that docs/serve.md shows.
+func addUser(t *testing.T, servers ...*redistest.Server) {
+	t.Helper()
+	for _, s := range servers {
+		args := []any{"acl", "setuser", "tollgate", "reset", "on", ">secret"}
+		for _, right := range rights(t) {
+			args = append(args, right)
+		}
+		if err := s.Client().Do(t.Context(), args...).Err(); err != nil {
+			t.Fatal(err)
+		}
+	}
 }
 
 func addresses(servers []*redistest.Server) string {

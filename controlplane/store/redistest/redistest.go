@@ -91,6 +91,7 @@ func Start(t *testing.T, args ...string) *Server {
 	s := &Server{t: t, Address: "127.0.0.1:" + port, Dir: t.TempDir(), program: program(t)}
 	s.args = append([]string{
 		"--port", port, "--bind", "127.0.0.1", "--dir", s.Dir, "--save", "", "--appendonly", "no", "--daemonize", "no",
+		"--repl-diskless-sync-delay", "0",
 	}, args...)
 	t.Cleanup(s.Kill)
 	s.Restart()
@@ -309,4 +310,10 @@ func (s *Server) AwaitInfo(what string, wanted ...string) {
 		}
 		return nil
 	})
+}
+
+// FreeAddress returns an address of loopback that nothing listens on.
+func FreeAddress(t *testing.T) string {
+	t.Helper()
+	return "127.0.0.1:" + freePort(t)
 }
