@@ -100,7 +100,7 @@ func runOn(t *testing.T, address string) {
 	var tests atomic.Int64
 	storetest.Run(t, func(t *testing.T, test func(*testing.T, storetest.Clients)) {
 		test(t, func(t *testing.T, number int) []store.Store {
-			prefix := fmt.Sprintf("prefix=test%d", tests.Add(1))
+			prefix := fmt.Sprintf("prefix=tollgate:test%d", tests.Add(1))
 			stores := make([]store.Store, number)
 			for i := range stores {
 				stores[i] = open(t, address+prefix, store.Options{})

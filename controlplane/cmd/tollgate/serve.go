@@ -25,7 +25,6 @@ import (
 	"github.com/tollgate-apim/tollgate/controlplane/server"
 	"github.com/tollgate-apim/tollgate/controlplane/signing"
 	"github.com/tollgate-apim/tollgate/controlplane/status"
-	"github.com/tollgate-apim/tollgate/controlplane/store"
 	"github.com/tollgate-apim/tollgate/controlplane/watch"
 )
 
@@ -51,6 +50,7 @@ type serveOptions struct {
 	metricsListen string
 	series        int
 	otlpEndpoint  string
+	store         storeOptions
 	allowInsecure bool
 	logFormat     string
 }
@@ -67,7 +67,7 @@ takes the reports of gateways at /v1/report, and tells about them at /v1/status.
 A bad object is left out, and logged with its file, line and field. A change that
 cannot be read at all is kept out: the last good table stays in force.
 
-Tokens, keys and certificates are read again when their files change.`,
+Tokens, passwords, keys and certificates are read again when their files change.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return serve(cmd.Context(), o, cmd.ErrOrStderr())
@@ -88,13 +88,14 @@ of modification), file:PATH (a number in a file), clock, or auto: git, or else c
 	f.StringVar(&o.metricsListen, "metrics-listen", "", "another address, which serves /metrics, /v1/status and /healthz over plain HTTP, without a token")
 	f.IntVar(&o.series, "metrics-series", ledger.DefaultSeries, "how many kinds of requests (by API, application, key, subscription, plan, code and reason) are told apart; others are counted under application other")
 	f.StringVar(&o.otlpEndpoint, "otlp-endpoint", "", "URL to push the metrics to, by the OpenTelemetry protocol over HTTP")
+	o.store.addFlags(f)
 	f.BoolVar(&o.allowInsecure, "allow-insecure-listen", false, "listen beyond loopback without TLS, or without both token and client certificates, or for metrics")
 	f.StringVar(&o.logFormat, "log-format", "text", "text or json")
 	return cmd
 }
 
 // serve runs until ctx ends.
-func serve(ctx context.Context, o serveOptions, stderr io.Writer) error {
+func serve(ctx context.Context, o serveOptions, stderr io.Writer) (err error) {
 	if err := o.check(); err != nil {
 		return err
 	}
@@ -107,16 +108,20 @@ func serve(ctx context.Context, o serveOptions, stderr io.Writer) error {
 		return err
 	}
 	log := newLogger(o.logFormat, stderr)
+	opened, storeSources, err := o.store.open(log)
+	if err != nil {
+		return err
+	}
 	watched := metrics.New(log)
-	kept := watched.Store(store.NewMemory(nil))
-	defer kept.Close()
+	kept := watched.Store(opened)
+	defer func() { err = errors.Join(err, kept.Close()) }()
 	book := ledger.New(ledger.Options{Store: kept, Log: log, Series: o.series})
 	s := server.New(server.Options{Log: log, PartsAbove: o.partsAbove, Ledger: book})
 	watched.ObserveServer(s)
 	watched.ObserveLedger(book)
 	s.AddPage(metrics.Path, watched.Handler())
-	s.AddPage(status.Path, status.Source{Server: s, Ledger: book, StoreKind: "memory"})
-	files, err := reload.Start(log, o.sources(s, log)...)
+	s.AddPage(status.Path, status.Source{Server: s, Ledger: book, StoreKind: o.store.kind()})
+	files, err := reload.Start(log, append(o.sources(s, log), storeSources...)...)
 	if err != nil {
 		return err
 	}
@@ -352,6 +357,7 @@ func (o serveOptions) check() error {
 			problems = append(problems, fmt.Errorf("--otlp-endpoint: %w", err))
 		}
 	}
+	problems = append(problems, o.store.check()...)
 	problems = append(problems, o.checkListen())
 	return errors.Join(problems...)
 }
