@@ -490,3 +490,28 @@ func TestRun(t *testing.T) {
 		}
 	})
 }
+
+// FuzzRecord takes two reports of a gateway of which the store holds anything.
+func FuzzRecord(f *testing.F) {
+	f.Add([]byte(`{"taken": [{"sequence": 7, "attempt": "a"}]}`))
+	f.Add([]byte(`{"taken": [{"sequence": -1}, {}, {"sequence": 9}]}`))
+	f.Add([]byte(`[]`))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		c := &clock{start}
+		s := store.NewMemory(c.now)
+		if _, err := s.Swap(t.Context(), store.Change{Key: recordKey(instance(1)), Data: data}); err != nil {
+			t.Skip(err)
+		}
+		l := newLedger(s, c, nil)
+		for range 2 {
+			_, err := l.Take(t.Context(), report(1, 5, 1))
+			var behind *BehindError
+			if err != nil && (!errors.As(err, &behind) || behind.Last <= 5) {
+				t.Errorf("got %v", err)
+			}
+		}
+		if total(l) > 1 {
+			t.Error("counted twice")
+		}
+	})
+}

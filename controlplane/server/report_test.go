@@ -222,3 +222,29 @@ func TestReportBroken(t *testing.T) {
 		t.Errorf("got %+v", got)
 	}
 }
+
+// FuzzReport posts anything.
+func FuzzReport(f *testing.F) {
+	f.Add([]byte(reportBody(1, 1)), "application/json", "")
+	f.Add([]byte(reportBody(2, 1)), "application/json; charset=utf-8", "identity")
+	f.Add([]byte("\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\xff"), "application/json", "gzip")
+	f.Add([]byte("{"), "text/plain;", "br, gzip")
+	f.Fuzz(func(t *testing.T, data []byte, contentType, coding string) {
+		s, l := newCounting(store.NewMemory(nil))
+		res := post(s, string(data), "Content-Type", contentType, "Content-Encoding", coding)
+		accepted := int64(0)
+		switch res.StatusCode {
+		case 200:
+			accepted = 1
+		case 400, 413, 415:
+		default:
+			t.Errorf("got %d", res.StatusCode)
+		}
+		if text := body(t, res); !json.Valid([]byte(text)) {
+			t.Errorf("got %q", text)
+		}
+		if got := l.Reports().Accepted; got != accepted {
+			t.Errorf("accepted %d and answered %d", got, res.StatusCode)
+		}
+	})
+}

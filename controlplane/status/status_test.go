@@ -12,6 +12,7 @@ import (
 	"strings"
 	"testing"
 	"time"
+	"unicode"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -251,4 +252,30 @@ func golden(t *testing.T, name, text string) string {
 		t.Fatal(err)
 	}
 	return strings.TrimSpace(string(data))
+}
+
+// FuzzText shows what any control plane may say.
+func FuzzText(f *testing.F) {
+	for _, d := range documents() {
+		data, err := json.Marshal(d)
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(data)
+	}
+	f.Fuzz(func(t *testing.T, data []byte) {
+		d := &status.Document{}
+		if json.Unmarshal(data, d) != nil {
+			return
+		}
+		var text strings.Builder
+		if err := d.Text(&text); err != nil {
+			t.Fatal(err)
+		}
+		for _, r := range text.String() {
+			if r != '\n' && !unicode.IsPrint(r) {
+				t.Fatalf("%q has %q", text.String(), r)
+			}
+		}
+	})
 }
