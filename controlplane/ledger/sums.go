@@ -53,7 +53,8 @@ func (s *sums) add(rows []usage.Row) {
 // place returns where requests with labels are counted, and under which labels.
 func (s *sums) place(l Labels) (map[Labels]int64, Labels) {
 	if l.Application != "" || l.KeyTitle != "" || l.Subscription != "" || l.Plan != "" {
-		if _, ok := s.counts[l]; ok || len(s.counts) < s.most {
+		// Who is called Other, whatever he is, is one of the others.
+		if _, ok := s.counts[l]; l.Application != Other && (ok || len(s.counts) < s.most) {
 			return s.counts, l
 		}
 		l.Application, l.KeyTitle, l.Subscription, l.Plan = Other, Other, Other, Other

@@ -47,6 +47,12 @@ type world struct {
 
 func newWorld(t *testing.T) *world {
 	t.Helper()
+	return newWorldOf(t, series)
+}
+
+// newWorldOf returns a world that tells of so many callers one by one.
+func newWorldOf(t *testing.T, series int) *world {
+	t.Helper()
 	log := slog.New(slog.DiscardHandler)
 	w := &world{t: t, now: start, server: server.New(server.Options{Log: log}), metrics: metrics.New(log)}
 	w.store = &broken{Store: store.NewMemory(nil)}
