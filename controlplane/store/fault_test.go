@@ -24,7 +24,7 @@ import (
 const patience = 30 * time.Second
 
 // quick is for stores that are to give up soon.
-const quick = "timeout=600ms"
+const quick = "timeout=1.2s"
 
 // journal is a log that tests read.
 type journal struct {
@@ -84,7 +84,7 @@ func recovers(t *testing.T, s store.Store, keys ...string) {
 // gaveUp checks that an error tells that there was no answer in time.
 func gaveUp(t *testing.T, what string, err error) {
 	t.Helper()
-	if err == nil || !strings.Contains(err.Error(), "no good answer within 600ms") {
+	if err == nil || !strings.Contains(err.Error(), "no good answer within 1.2s") {
 		t.Fatalf("%s: got %v, want that there was no answer", what, err)
 	}
 }
@@ -322,7 +322,7 @@ func TestSlow(t *testing.T) {
 	if got := string(set(t, s, "key", "one").Data); got != "one" {
 		t.Errorf("read %q", got)
 	}
-	p.slow(time.Second)
+	p.slow(2 * time.Second)
 	_, _, err := s.Get(t.Context(), "key")
 	gaveUp(t, "reading", err)
 	version := get(t, open(t, "redis://"+server.Address, store.Options{}), "key").Version
@@ -414,10 +414,36 @@ func TestForeignEntries(t *testing.T) {
 	}
 }
 
+// TestAdvice warns once of settings that forget.
+func TestAdvice(t *testing.T) {
+	for name, test := range map[string]struct {
+		settings []string
+		want     []string
+	}{
+		"nothing kept": {nil, []string{"set appendonly to yes"}},
+		"evicting":     {[]string{"--appendonly", "yes", "--maxmemory", "100mb", "--maxmemory-policy", "allkeys-lru"}, []string{"set maxmemory-policy to noeviction"}},
+		"unlimited":    {[]string{"--appendonly", "yes", "--maxmemory-policy", "allkeys-lru"}, nil},
+		"good":         {[]string{"--appendonly", "yes", "--maxmemory", "100mb"}, nil},
+		"not told":     {[]string{"--rename-command", "INFO", ""}, nil},
+	} {
+		t.Run(name, func(t *testing.T) {
+			server := redistest.Start(t, test.settings...)
+			var j journal
+			s := open(t, "redis://"+server.Address, j.options())
+			for range 3 {
+				recovers(t, s, "key")
+			}
+			if got := j.String(); strings.Count(got, "\n") != len(test.want) || len(test.want) > 0 && !strings.Contains(got, test.want[0]) {
+				t.Errorf("logged %q, want %q", got, test.want)
+			}
+		})
+	}
+}
+
 // TestClockBack tells a store a time that is ahead, as a server did whose clock was
 // set back since, and takes what the server remembers back, as a failover does.
 func TestClockBack(t *testing.T) {
-	server := redistest.Start(t)
+	server := redistest.Start(t, "--appendonly", "yes")
 	var j journal
 	s, other := open(t, "redis://"+server.Address, j.options()), open(t, "redis://"+server.Address, store.Options{})
 	recovers(t, s)

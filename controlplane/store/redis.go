@@ -43,6 +43,7 @@ type Redis struct {
 	log     *slog.Logger
 	clock   clock
 	closed  atomic.Bool
+	advised atomic.Bool
 }
 
 // newRedis returns the store at an address, without asking it.
@@ -92,6 +93,7 @@ func (r *Redis) Get(ctx context.Context, keys ...string) ([]Value, time.Time, er
 	if lost != "" {
 		r.log.Error("the store has lost "+lost, "store", r.address.String())
 	}
+	r.advise(ctx)
 	return values, now, nil
 }
 

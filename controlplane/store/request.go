@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"math/rand/v2"
@@ -186,6 +187,7 @@ func scriptText(script *redis.Script) string {
 func (r *request) take(answer any, err error) bool {
 	r.answer, r.err, r.settled = answer, err, false
 	var told redis.Error
+	var distrusted *tls.CertificateVerificationError
 	switch {
 	case err == nil:
 		r.settled = true
@@ -195,6 +197,8 @@ func (r *request) take(answer any, err error) bool {
 		r.err, r.settled = ErrClosed, true
 	case errors.As(err, &told):
 		r.refused(told.Error())
+	case errors.As(err, &distrusted):
+		r.settled = true // It will not pass within a call.
 	default:
 		r.unanswered = r.unanswered || !neverSent(err)
 		return false

@@ -53,11 +53,19 @@ type Server struct {
 	ended   chan struct{}
 }
 
-// program returns the path of a server's program.
+// program returns the path of a server's program: what $REDIS_SERVER names, such
+// as valkey-server, or redis-server.
 func program(t *testing.T) string {
 	t.Helper()
-	path, err := exec.LookPath("redis-server")
-	if err != nil {
+	name := os.Getenv("REDIS_SERVER")
+	if name == "" {
+		name = "redis-server"
+	}
+	path, err := exec.LookPath(name)
+	switch {
+	case err != nil && name != "redis-server":
+		t.Fatalf("$REDIS_SERVER: %v", err)
+	case err != nil:
 		t.Fatal("redis-server is missing: these tests need it, so install Debian's package redis-server")
 	}
 	return path
