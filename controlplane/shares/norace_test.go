@@ -1,0 +1,6 @@
+//go:build !race
+
+package shares
+
+// usualSchedules is how many are simulated if nothing is said.
+const usualSchedules = 250
