@@ -19,10 +19,11 @@ func (d *Document) Text(w io.Writer) error {
 	t.line("reports", fmt.Sprintf("%d accepted%s", d.Reports.Accepted, d.Reports.rest()))
 	t.line("requests", fmt.Sprintf("%d in the last minute (%d refused), %d since it was started (%d refused)",
 		d.Requests.LastMinute.Requests, d.Requests.LastMinute.Refused, d.Requests.Total, d.Requests.Refused))
+	t.line("gateways", d.summary())
 	t.flush()
-	t.gateways(d)
 	t.busy("APPLICATION, IN THE LAST MINUTE", d.Busiest.Applications)
 	t.busy("API, IN THE LAST MINUTE", d.Busiest.APIs)
+	t.gateways(d) // of which there may be many
 	return t.err
 }
 
@@ -89,6 +90,26 @@ func (r Reports) rest() string {
 	return told
 }
 
+// summary says how many gateways there are, and how many of them have which table.
+func (d *Document) summary() string {
+	if len(d.Gateways) == 0 {
+		return "none has reported in the last ten minutes"
+	}
+	told, counts := fmt.Sprint(len(d.Gateways), ":"), map[string]int{}
+	for _, g := range d.Gateways {
+		counts[g.lag()]++
+	}
+	for _, lag := range []string{lagCurrent, lagBehind, lagAhead, lagNone} {
+		if n := counts[lag]; n > 0 {
+			if lag == lagNone {
+				lag = "without a table"
+			}
+			told += fmt.Sprintf(" %d %s,", n, lag)
+		}
+	}
+	return strings.TrimSuffix(told, ",")
+}
+
 // text writes tables, and remembers the first error.
 type text struct {
 	*tabwriter.Writer
@@ -113,12 +134,10 @@ func (t *text) flush() {
 }
 
 func (t *text) gateways(d *Document) {
-	t.line("")
 	if len(d.Gateways) == 0 {
-		t.line("No gateway has reported in the last ten minutes.")
-		t.flush()
 		return
 	}
+	t.line("")
 	t.line("GATEWAY", "HOST", "TABLE", "REVISION", "CONFIRMED", "LAST SEEN")
 	for _, g := range d.Gateways {
 		t.line(g.Instance, g.Host, g.lag(), fmt.Sprint(g.Revision), g.confirmed(), ago(d.Time.Sub(g.LastSeen)))
@@ -126,17 +145,25 @@ func (t *text) gateways(d *Document) {
 	t.flush()
 }
 
+// What lag says.
+const (
+	lagCurrent = "current"
+	lagBehind  = "behind"
+	lagAhead   = "ahead"
+	lagNone    = "none"
+)
+
 // lag says whether a gateway has the table that the control plane has.
 func (g Gateway) lag() string {
 	switch {
 	case g.Revision == 0:
-		return "none"
+		return lagNone
 	case g.Lag > 0:
-		return "behind"
+		return lagBehind
 	case g.Lag < 0:
-		return "ahead"
+		return lagAhead
 	}
-	return "current"
+	return lagCurrent
 }
 
 func (g Gateway) confirmed() string {
