@@ -51,6 +51,8 @@ type Holding struct {
 	since   int64 // when that was sent
 	asked   int64 // when the last report was sent that had requests to tell of
 	sent    int64 // used, as the last report told it
+	sentEnd int64 // the part of which it told that it is not acted on
+	toldEnd int64 // the same of a report that was answered
 	waiting bool  // that report was not answered yet
 	hungry  bool  // a request was refused, and a report may help
 	useless bool  // the last answer brought nothing, so only time will help
@@ -90,6 +92,7 @@ func reopen(h *Holding, account, now int64) {
 	h.keep, h.until = 0, 0
 	h.part, h.interval, h.depth, h.fullAt = 0, 0, -1, 0
 	h.wanted, h.since, h.asked, h.sent = 0, now, now, 0
+	h.sentEnd, h.toldEnd = 0, 0
 	h.waiting, h.hungry, h.useless, h.hurried = false, false, false, false
 	h.left, h.grows = 0, 0
 	h.shut = 0
@@ -144,10 +147,22 @@ func Urgent(h *Holding) bool {
 }
 
 // Closed reports whether there is nothing left to remember: it holds and owes nothing,
-// and an answer has said so.
-func Closed(h *Holding, now int64) bool {
+// an answer shows that this is known, and it does not wait for a spare unit.
+func Closed(h *Holding, standing, now int64) bool {
 	end(h, now)
-	return !h.waiting && h.wanted == 0 && h.granted == h.used && h.told == h.used && h.interval == 0
+	if h.waiting || h.wanted > 0 || h.interval > 0 || h.granted != h.used {
+		return false
+	}
+	return h.told == h.used && h.toldEnd == h.part && spareUnit(h, standing, now) == 0
+}
+
+// spareUnit returns 1 if an idle gateway would like to hold a unit for its next
+// request.
+func spareUnit(h *Holding, standing, now int64) int64 {
+	if standing == 0 && now-h.asked < idleSpare {
+		return 1
+	}
+	return 0
 }
 
 // Report returns what a report that is sent now tells of the holding. What it gives
@@ -158,10 +173,7 @@ func Report(h *Holding, standing, now int64) usage.Entry {
 	if h.wanted > 0 {
 		h.asked = now
 	}
-	spare := int64(0)
-	if standing == 0 && now-h.asked < idleSpare {
-		spare = 1
-	}
+	spare := spareUnit(h, standing, now)
 	keep := h.keep
 	if idle && keep > spare {
 		keep = spare
@@ -189,7 +201,11 @@ func Report(h *Holding, standing, now int64) usage.Entry {
 		h.interval = 0
 		h.depth = -1
 	}
-	e.Dropped = h.interval == 0
+	h.sentEnd = 0
+	if h.interval == 0 {
+		e.Dropped = true
+		h.sentEnd = h.part
+	}
 	h.wanted = 0
 	h.since = now
 	h.sent = h.used
@@ -209,6 +225,7 @@ func Apply(h *Holding, s *usage.Share, sentAt, now int64) {
 		return
 	}
 	h.told = h.sent
+	h.toldEnd = h.sentEnd
 	until := sentAt + s.Lasts
 	if until <= now {
 		return

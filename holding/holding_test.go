@@ -92,8 +92,10 @@ func TestHolding(t *testing.T) {
 			{at: 1300, share: &usage.Share{Lasts: 15 * second, Part: 2, Interval: 10 * ms, Capacity: 2}, sentAt: 1300},
 			{at: 2300, report: &usage.Entry{Over: second, Spare: 1, Part: 2, Dropped: true, Tokens: 2}},
 			{at: 2300, share: &usage.Share{Lasts: 15 * second, Part: 3}, sentAt: 2300},
-			{at: 2301, closed: true},
-			{at: 2301, ask: 1, pass: 0, urgent: true},
+			{at: 3300, report: &usage.Entry{Over: second, Spare: 1, Part: 3, Dropped: true}},
+			{at: 3300, share: &usage.Share{Lasts: 15 * second, Part: 3}, sentAt: 3300},
+			{at: 3301, closed: true},
+			{at: 3301, ask: 1, pass: 0},
 		}},
 		{"an answer of another account is none", []step{
 			{at: 0, report: &usage.Entry{Spare: 1, Dropped: true}},
@@ -140,7 +142,7 @@ func takeStep(t *testing.T, h *Holding, i int, s step) {
 	if got := Urgent(h); s.ask > 0 && got != s.urgent {
 		t.Errorf("step %d: urgent %t, want %t", i, got, s.urgent)
 	}
-	if s.closed && !Closed(h, now) {
+	if s.closed && !Closed(h, 1, now) {
 		t.Errorf("step %d: not closed: %+v", i, h)
 	}
 }

@@ -89,7 +89,7 @@ func (s *Store) dropIdleLocked(looks int, idleSince, now int64) {
 		}
 		looks--
 		h.mu.Lock()
-		if !h.listed && h.since <= idleSince && Closed(h, now) {
+		if !h.listed && h.since <= idleSince && Closed(h, 1, now) {
 			h.dropped = true
 			h.shut = 0
 			delete(s.holdings, name)
@@ -155,13 +155,14 @@ func (s *Store) Report(now int64) (number int64, entries []usage.Entry) {
 		}
 		h.mu.Lock()
 		adopt(s, h, &t, now)
-		if Closed(h, now) {
+		standing := credit(h, &t, now)
+		if Closed(h, standing, now) {
 			h.listed = false
 			h.shut = 0
 			h.mu.Unlock()
 			continue
 		}
-		e := Report(h, credit(h, &t, now), now)
+		e := Report(h, standing, now)
 		h.mu.Unlock()
 		entries = append(entries, e)
 		told[h.kind+" "+h.bucket] = h
