@@ -158,11 +158,7 @@ func (f *Feed) exchange(d *deadline, q question) (answer, error) {
 
 	resp, err := f.client.Do(req)
 	if err != nil {
-		// A url.Error tells the URL again, user name included.
-		if wrapped, ok := err.(*url.Error); ok { //nolint:errorlint // Do returns no other type
-			err = wrapped.Err
-		}
-		return answer{cut: true}, fmt.Errorf("no answer: %w", err)
+		return answer{cut: true}, noAnswer(err)
 	}
 	defer func() {
 		_, _ = io.CopyN(io.Discard, resp.Body, maxDrain)
@@ -185,6 +181,15 @@ func (f *Feed) exchange(d *deadline, q question) (answer, error) {
 	}
 	a.body, err = table.Read(resp.Body, q.atMost)
 	return a, err
+}
+
+// noAnswer says that a client's Do has returned err.
+func noAnswer(err error) error {
+	// A url.Error tells the URL again, user name included.
+	if wrapped, ok := err.(*url.Error); ok { //nolint:errorlint // Do returns no other type
+		err = wrapped.Err
+	}
+	return fmt.Errorf("no answer: %w", err)
 }
 
 // proxySpoke lists what a proxy answers when it waits for an endpoint in vain.

@@ -121,14 +121,15 @@ type Feed struct {
 	stopped bool
 	stop    func() bool // of the timer armed last
 	telling sync.Mutex  // held while Report is called
-	// client is a copy of given, which cfg.Client returned. The poll under way
-	// changes them; Stop reads client.
+	// client is a copy of given, which cfg.Client returned, and at which of the
+	// endpoints is asked. The poll under way changes them; Stop and Post read
+	// them.
 	client, given *http.Client
+	at            int
 
 	// What follows belongs to the poll under way.
 
 	endpoints []*endpoint
-	at        int // which of them is asked
 	failures  int // in a row, of any of them
 	// working says that the last poll succeeded. Otherwise the next one does not
 	// wait: what counts most then is whether there is an answer.
@@ -362,7 +363,9 @@ func (f *Feed) settle(o outcome) {
 	if o.err != nil {
 		f.failures++
 		f.working = false
+		f.mu.Lock()
 		f.at = (f.at + 1) % len(f.endpoints)
+		f.mu.Unlock()
 		reason := f.readable(o.err)
 		told := varying.ReplaceAllString(reason, "")
 		if told != e.told {

@@ -186,6 +186,23 @@ func validateRow(row *Row) error {
 	return nil
 }
 
+// Shorten returns row with what is longer than a report may have cut off.
+func Shorten(row Row) Row {
+	row.API = shortened(row.API, maxText)
+	row.Application = shortened(row.Application, maxText)
+	row.KeyTitle = shortened(row.KeyTitle, maxTitle)
+	row.Subscription = shortened(row.Subscription, maxText)
+	row.Plan = shortened(row.Plan, maxText)
+	return row
+}
+
+func shortened(text string, most int) string {
+	if len(text) <= most {
+		return text
+	}
+	return strings.ToValidUTF8(text[:most], "")
+}
+
 // DecodeAnswer returns the answer to the report of a sequence number that data
 // holds as JSON, or an error that says what is wrong with it.
 func DecodeAnswer(data []byte, sequence int64) (*Answer, error) {

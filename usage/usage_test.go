@@ -116,3 +116,19 @@ func FuzzDecodeAnswer(f *testing.F) {
 		}
 	})
 }
+
+// What is longer than a report may have is cut, between two letters.
+func TestShorten(t *testing.T) {
+	long := strings.Repeat("é", 5000)
+	row := Shorten(Row{API: "a" + long, Application: long, KeyTitle: long, Subscription: long, Plan: long, Code: 429, Reason: "r", DryRun: true, Count: 1})
+	if want := strings.Repeat("é", 512); row.Application != want || row.Subscription != want || row.Plan != want ||
+		row.API != "a"+strings.Repeat("é", 511) || row.KeyTitle != strings.Repeat("é", 2048) {
+		t.Errorf("got %+v", row)
+	}
+	if err := validateRow(&row); err != nil {
+		t.Error(err)
+	}
+	if row := (Row{API: "apps/a", Count: 1}); Shorten(row) != row {
+		t.Errorf("%+v was changed to %+v", row, Shorten(row))
+	}
+}
