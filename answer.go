@@ -3,6 +3,7 @@ package tollgate
 import (
 	"encoding/json"
 	"net/http"
+	"sync/atomic"
 	"time"
 
 	"github.com/tollgate-apim/tollgate/matcher"
@@ -12,13 +13,19 @@ import (
 // answer is a refusal made ready. Header values are shared by many answers: they
 // are replaced, never written to.
 type answer struct {
+	reason string
 	status int
 	body   []byte
 	length []string // Content-Length
-	// name and value are a header that only some answers have; the name may be
-	// empty.
-	name  string
-	value []string
+	// headers that not all answers have. Where there is none, its name and value
+	// are those of another one.
+	name, typeName   string
+	value, typeValue []string
+
+	// times counts how often unknown callers have got it since that was last
+	// collected, and index says which of caller.refused does for known ones.
+	times *int64
+	index int
 }
 
 // Header values of all refusals.
@@ -83,8 +90,18 @@ func challenge(s *settings, bearerError string) string {
 
 // newAnswer prepares one refusal, with a body of RFC 9457 or none.
 func newAnswer(s *settings, status int, reason, detail, headerName, headerValue string) *answer {
-	a := &answer{status: status, name: headerName, value: []string{headerValue}}
+	a := &answer{
+		reason: reason, status: status,
+		name: headerName, value: []string{headerValue},
+		typeName: "Cache-Control", typeValue: noStore,
+	}
+	if headerName == "" {
+		a.name = "Cache-Control"
+		a.value = noStore
+	}
 	if s.problemBody {
+		a.typeName = "Content-Type"
+		a.typeValue = problemType
 		a.body, _ = json.Marshal(struct {
 			Type   string `json:"type"`
 			Title  string `json:"title"`
@@ -99,30 +116,32 @@ func newAnswer(s *settings, status int, reason, detail, headerName, headerValue 
 
 // refuseCaller is refuse for a caller that is known.
 func refuseCaller(w http.ResponseWriter, r *http.Request, g *gateway, c *caller, reason string) {
+	a := g.answers[reason]
+	atomic.AddInt64(&c.refused[a.index], 1)
 	if g.dryRun && c.appID != nil {
 		identify(r.Header, g.identity, c)
 	}
-	refuse(w, r, g, reason)
+	give(w, r, g, a)
 }
 
-// refuse answers a request in place of the upstream. All refusals end here.
+// refuse answers a request in place of the upstream, and counts it.
 func refuse(w http.ResponseWriter, r *http.Request, g *gateway, reason string) {
+	a := g.answers[reason]
+	atomic.AddInt64(a.times, 1)
+	give(w, r, g, a)
+}
+
+// give gives an answer. All refusals end here.
+func give(w http.ResponseWriter, r *http.Request, g *gateway, a *answer) {
 	if g.dryRun {
-		refuseInDryRun(r, g, reason)
+		refuseInDryRun(r, g, a)
 		return
 	}
-	a := g.answers[reason]
 	h := w.Header()
 	h["Cache-Control"] = noStore
 	h["Content-Length"] = a.length
-	if a.name != "" {
-		h[a.name] = a.value
-	}
-	if len(a.body) == 0 {
-		w.WriteHeader(a.status)
-		return
-	}
-	h["Content-Type"] = problemType
+	h[a.name] = a.value
+	h[a.typeName] = a.typeValue
 	w.WriteHeader(a.status)
 	if r.Method != http.MethodHead {
 		_, _ = w.Write(a.body)

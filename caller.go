@@ -2,6 +2,7 @@ package tollgate
 
 import (
 	"crypto/sha256"
+	"sync"
 	"time"
 
 	"github.com/tollgate-apim/tollgate/matcher"
@@ -45,13 +46,26 @@ type caller struct {
 	// lock of a heldView.
 	digest string
 	header [sha256.Size]byte
+
+	// What follows counts its requests, see usage.go.
+
+	// mu is the lock of the heldView; nil before the first request.
+	mu *sync.Mutex
+	// touched says that it is going to be collected from, asked counts the
+	// requests since that was done last, and deciding those that came before and
+	// were not reported yet; all under mu.
+	touched         bool
+	asked, deciding int64
+	// refused counts the refusals that were not reported yet, by the index of
+	// refusable. It is only used atomically; nil if nothing is ever refused.
+	refused []int64
 }
 
 // newCaller makes a caller ready.
 func newCaller(who *matcher.Caller, src *source, digest string) *caller {
 	c := &caller{
 		refusal: who.Refusal, filtered: who.Filtered, who: who,
-		digest: digest,
+		digest: digest, refused: make([]int64, len(refusable)),
 	}
 	g := who.Grant
 	if c.refusal != "" {
@@ -70,6 +84,9 @@ func newCaller(who *matcher.Caller, src *source, digest string) *caller {
 		c.allowance = newAllowance(g, src)
 	}
 	c.free = !c.filtered && !c.limited
+	if c.free {
+		c.refused = nil
+	}
 	if !c.filtered && c.allowance != nil {
 		c.counter, c.interval, c.depth = quota.Tokens(c.allowance)
 		c.brisk = c.counter != nil && c.interval <= second

@@ -43,9 +43,9 @@ func decided(_ http.ResponseWriter, _ *http.Request) {}
 
 // refuseInDryRun is refuse in a dry run. A caller that is known was told to the
 // upstream before.
-func refuseInDryRun(r *http.Request, g *gateway, reason string) {
-	r.Header[dryRunHeader] = []string{reason}
-	what := "requests to " + g.api + " that would be refused: " + reason
+func refuseInDryRun(r *http.Request, g *gateway, a *answer) {
+	r.Header[dryRunHeader] = []string{a.reason}
+	what := "requests to " + g.api + " that would be refused: " + a.reason
 	if appID := r.Header[g.identity.appID]; len(appID) == 1 {
 		what += ", application " + strconv.Quote(appID[0])
 	}

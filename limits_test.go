@@ -18,7 +18,7 @@ func TestCountersFull(t *testing.T) {
 	rows.Plans["apps/unlimited"] = table.Plan{}
 	rows.Subscriptions["apps/filtered-sub"] = table.Subscription{Plan: "apps/unlimited"}
 	withSources(t, holding(rows, 0))
-	sources.counters[nobody] = quota.NewStore(1)
+	sources.accounts[nobody] = accountWith(quota.NewStore(1))
 	r := newRig(t, testConfig(weatherAPI))
 	if got := r.call("ann"); got != "ok 4" {
 		t.Fatalf("the first counter: got %q, want ok 4", got)
@@ -43,7 +43,7 @@ func TestDroppedCountersAreFetchedAgain(t *testing.T) {
 	rows := testTable(table.Plan{RateLimit: &table.RateLimit{Limit: 10, Period: "1h", Bucket: table.BucketApplication}})
 	withSources(t, holding(rows, 0))
 	store := quota.NewStore(100)
-	sources.counters[nobody] = store
+	sources.accounts[nobody] = accountWith(store)
 	r := newRig(t, testConfig(weatherAPI))
 	for _, want := range []string{"ok 9", "ok 8"} {
 		if got := r.call("ann"); got != want {

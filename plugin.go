@@ -61,6 +61,7 @@ func New(ctx context.Context, next http.Handler, config *Config, _ string) (http
 		answers:         newAnswers(s),
 		dryRun:          s.dryRun,
 	}
+	countAnswers(src.account, g.api, g.dryRun, g.answers)
 	admitted := next
 	if g.dryRun {
 		admitted = http.HandlerFunc(decided)
@@ -78,8 +79,8 @@ func New(ctx context.Context, next http.Handler, config *Config, _ string) (http
 // handler returns the request path: it admits a request and hands it on to next,
 // or refuses it. It is a function literal because what that captures, unlike a
 // field, is reached without an intermediate result.
-func handler(next http.Handler, g *gateway) http.Handler {
-	held, mu := g.held, &g.held.mu
+func handler(next http.Handler, g *gateway) http.Handler { //nolint:gocognit // each function that it were divided into would cost requests a call
+	held, mu, kept := g.held, &g.held.mu, g.source.account
 	keyHeader, hide, elsewhere := g.header, g.hideCredentials, g.keySource.cookie != ""
 	appID, subscription, plan, keyTitle := g.identity.appID, g.identity.subscription, g.identity.plan, g.identity.keyTitle
 	allNamed := appID != "" && subscription != "" && plan != "" && keyTitle != ""
@@ -91,7 +92,12 @@ func handler(next http.Handler, g *gateway) http.Handler {
 		if values := h[keyHeader]; len(values) == 1 {
 			name := sha256.Sum256([]byte(values[0]))
 			mu.Lock()
-			c = held.recalled[name]
+			if c = held.recalled[name]; c != nil {
+				if !c.touched {
+					touch(kept, c)
+				}
+				c.asked++
+			}
 			mu.Unlock()
 		}
 		if c == nil {

@@ -39,6 +39,7 @@ func withSources(t testing.TB, start func(feed.Config, *feed.Snapshot) *feed.Fee
 	t.Helper()
 	before := sources
 	sources = newRegistry(start, func(time.Duration, func()) {})
+	sources.timing = noReports()
 	t.Cleanup(func() { sources = before })
 }
 

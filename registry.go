@@ -11,6 +11,7 @@ import (
 
 	"github.com/tollgate-apim/tollgate/feed"
 	"github.com/tollgate-apim/tollgate/quota"
+	"github.com/tollgate-apim/tollgate/reporter"
 )
 
 // maxCounters bounds the counters of one sync endpoint. There is one for each
@@ -25,24 +26,27 @@ const linger = time.Minute
 // this package.
 var sources = newRegistry(feed.Start, afterFunc)
 
-// registry holds the sources in use, and the counters of every endpoint. Any
+// registry holds the sources in use, and the account of every endpoint. Any
 // number of goroutines may use it.
 type registry struct {
 	start func(feed.Config, *feed.Snapshot) *feed.Feed
 	after func(time.Duration, func())
 
-	mu      sync.Mutex
-	sources map[string]*source // by settings
-	// counters are kept for as long as Traefik runs: what was consumed stays
-	// consumed, even if an API is taken out of the configuration for a while.
-	counters map[string]*quota.Store // by endpoint
-	caches   map[string]*feed.Cache  // by path, and kept likewise
+	mu       sync.Mutex
+	sources  map[string]*source // by settings
+	acquired int                // how often
+	// accounts and caches are kept for as long as Traefik runs.
+	accounts map[string]*account    // by endpoint
+	caches   map[string]*feed.Cache // by path
+	// timing is that of reports; tests replace it.
+	timing reporter.Timing
 }
 
 // source is a table as the middlewares with one set of settings see it.
 type source struct {
 	feed     *feed.Feed
-	counters *quota.Store
+	account  *account
+	counters *quota.Store // of the account
 	settings syncSettings
 
 	// views holds the view of the table in force for each API and key source
@@ -51,8 +55,9 @@ type source struct {
 	views   map[viewed]*heldView
 
 	// uses counts the middlewares whose context has not ended, acquisitions
-	// those that ever were; both under registry.mu.
-	uses, acquisitions int
+	// those that ever were, and acquired is when the last of them came, as
+	// registry.acquired tells; all under registry.mu.
+	uses, acquisitions, acquired int
 
 	spells   spells // of dry runs
 	report   func(line string, failed bool)
@@ -65,7 +70,7 @@ func newRegistry(start func(feed.Config, *feed.Snapshot) *feed.Feed, after func(
 		start:    start,
 		after:    after,
 		sources:  map[string]*source{},
-		counters: map[string]*quota.Store{},
+		accounts: map[string]*account{},
 		caches:   map[string]*feed.Cache{},
 	}
 }
@@ -83,6 +88,9 @@ func (r *registry) acquire(ctx context.Context, s syncSettings, report func(line
 	}
 	src.uses++
 	src.acquisitions++
+	r.acquired++
+	src.acquired = r.acquired
+	src.account.assign(src)
 	context.AfterFunc(ctx, func() {
 		defer recovered(report)
 		r.release(name, src)
@@ -106,8 +114,10 @@ func (r *registry) newSourceLocked(s syncSettings, report func(line string, fail
 			last = newer(last, held)
 		}
 	}
+	kept := r.accountLocked(s.endpoints)
 	src := &source{
-		counters: r.countersLocked(s.endpoints),
+		account:  kept,
+		counters: kept.counters,
 		settings: s,
 		views:    map[viewed]*heldView{},
 		report:   report,
@@ -142,24 +152,24 @@ func init() {
 	}
 }
 
-// countersLocked returns the counters of the first endpoint that has any, for all
-// of them.
-func (r *registry) countersLocked(endpoints []string) *quota.Store {
-	var counters *quota.Store
+// accountLocked returns the account of the first endpoint that has any, for all of
+// them.
+func (r *registry) accountLocked(endpoints []string) *account {
+	var kept *account
 	for _, e := range endpoints {
-		if counters == nil {
-			counters = r.counters[e]
+		if kept == nil {
+			kept = r.accounts[e]
 		}
 	}
-	if counters == nil {
-		counters = quota.NewStore(maxCounters)
+	if kept == nil {
+		kept = newAccount(r.timing)
 	}
 	for _, e := range endpoints {
-		if r.counters[e] == nil {
-			r.counters[e] = counters
+		if r.accounts[e] == nil {
+			r.accounts[e] = kept
 		}
 	}
-	return counters
+	return kept
 }
 
 // cacheLocked returns the cache of a new source, or nil if it has none.
@@ -278,6 +288,7 @@ func (s *source) activate(snapshot *feed.Snapshot) {
 		// Requests in flight may still use one that was given up.
 		enforce(held, newView(snapshot.Table, of.api, s))
 	}
+	s.account.reporter.Renew()
 }
 
 // newer returns the snapshot with the higher revision. Either may be nil.
@@ -293,6 +304,9 @@ func (r *registry) release(name string, src *source) {
 	r.mu.Lock()
 	src.uses--
 	idle, acquisitions := src.uses == 0, src.acquisitions
+	if other := r.usedLocked(src.account); idle && other != nil {
+		src.account.assign(other)
+	}
 	r.mu.Unlock()
 	if !idle {
 		return
@@ -303,12 +317,27 @@ func (r *registry) release(name string, src *source) {
 		unused := src.uses == 0 && src.acquisitions == acquisitions
 		if unused {
 			delete(r.sources, name)
+			if r.usedLocked(src.account) == nil {
+				src.account.unassign()
+			}
 		}
 		r.mu.Unlock()
 		if unused {
 			src.feed.Stop()
 		}
 	})
+}
+
+// usedLocked returns the source of an account that was acquired last and is in
+// use, or nil if none is.
+func (r *registry) usedLocked(kept *account) *source {
+	var last *source
+	for _, src := range r.sources {
+		if src.account == kept && src.uses > 0 && (last == nil || src.acquired > last.acquired) {
+			last = src
+		}
+	}
+	return last
 }
 
 // reportOnce reports a line the first time that it comes up, and no more than a

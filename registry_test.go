@@ -46,6 +46,7 @@ func newDesk(t *testing.T) *desk {
 			}
 			d.timers <- f
 		})
+	d.registry.timing = noReports()
 	return d
 }
 

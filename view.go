@@ -46,6 +46,9 @@ type view struct {
 	// no trace.
 	mu       sync.Mutex
 	resolved map[string]*caller
+	// standIns has those that are counted in place of callers that are not kept;
+	// nil before the first.
+	standIns map[string]*caller
 }
 
 // maxCallers is how many callers a view keeps, and how many are recalled. One
@@ -119,6 +122,11 @@ func welcome(w http.ResponseWriter, r *http.Request, g *gateway, v *view, digest
 		refuse(w, r, g, matcher.KeyInvalid)
 		return nil
 	}
+	if c.limited && c.allowance == nil {
+		askAs(standIn(v, c), g, c)
+	} else {
+		ask(g, c)
+	}
 	if at == inHeader {
 		keep(g.held, v, c, sha256.Sum256([]byte(r.Header[g.header][0])))
 	}
@@ -160,6 +168,20 @@ func resolve(v *view, digest string) *caller {
 	return c
 }
 
+// standIn returns a caller that is counted in place of c, which is not kept, and
+// of all others with the key.
+func standIn(v *view, c *caller) *caller {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if v.standIns == nil || len(v.standIns) >= maxCallers {
+		v.standIns = map[string]*caller{}
+	}
+	if v.standIns[c.digest] == nil {
+		v.standIns[c.digest] = c
+	}
+	return v.standIns[c.digest]
+}
+
 // keep makes a caller one that is recalled by the header that presented its key,
 // if its view is in force.
 func keep(held *heldView, v *view, c *caller, header [sha256.Size]byte) {
@@ -190,5 +212,7 @@ func renew(held *heldView, src *source, c *caller) *caller {
 		delete(v.resolved, c.digest)
 	}
 	v.mu.Unlock()
-	return newCaller(c.who, src, c.digest)
+	again := newCaller(c.who, src, c.digest)
+	again.refused = c.refused
+	return again
 }

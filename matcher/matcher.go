@@ -36,12 +36,15 @@ type Grant struct {
 // Caller is what a key may do at one API. It is never changed, so any number of
 // goroutines may use it.
 type Caller struct {
+	API string // namespace/name
 	// Refusal is why the key admits to nothing at this API, or empty.
 	Refusal string
-	// Grant is what requests are accounted to, and KeyTitle the title of the
-	// key there. They are set where Refusal is empty.
-	Grant    *Grant
-	KeyTitle string
+	// Application is the one that requests are accounted to, and KeyTitle the
+	// title of the key there. If it lacks a subscription, that is why they are
+	// refused. They are empty if the key is not valid.
+	Application, KeyTitle string
+	// Grant is what the application may do. It is set where Refusal is empty.
+	Grant *Grant
 	// Filtered says that requests have to pass Allows too.
 	Filtered bool
 	filters  []*operations
@@ -59,7 +62,7 @@ type Filters map[string]*operations
 // aside; the requests are then accounted to the first by App ID. The problems
 // that it returns tell of rows that point at nothing, which refuse.
 func Resolve(t *table.Table, api, digest string, filters Filters) (*Caller, []string) {
-	caller := &Caller{}
+	caller := &Caller{API: api}
 	var problems []string
 	active := false
 	for _, holder := range table.Holders(t, digest) {
@@ -72,7 +75,7 @@ func Resolve(t *table.Table, api, digest string, filters Filters) (*Caller, []st
 			problems = append(problems, problem)
 		}
 		if grant == nil {
-			return &Caller{Refusal: SubscriptionMissing}, problems
+			return &Caller{API: api, Refusal: SubscriptionMissing, Application: holder.Application, KeyTitle: holder.Title}, problems
 		}
 		if grant.operations != nil {
 			caller.Filtered = true
@@ -83,11 +86,11 @@ func Resolve(t *table.Table, api, digest string, filters Filters) (*Caller, []st
 			}
 		}
 		if caller.Grant == nil || before(grant, caller.Grant) {
-			caller.Grant, caller.KeyTitle = grant, holder.Title
+			caller.Grant, caller.Application, caller.KeyTitle = grant, holder.Application, holder.Title
 		}
 	}
 	if !active {
-		return &Caller{Refusal: KeyInvalid}, nil
+		return &Caller{API: api, Refusal: KeyInvalid}, nil
 	}
 	return caller, problems
 }

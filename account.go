@@ -1,0 +1,137 @@
+package tollgate
+
+import (
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"os"
+	"sync"
+	"time"
+
+	"github.com/tollgate-apim/tollgate/feed"
+	"github.com/tollgate-apim/tollgate/quota"
+	"github.com/tollgate-apim/tollgate/reporter"
+	"github.com/tollgate-apim/tollgate/usage"
+)
+
+// account is what is kept for sync endpoints as long as Traefik runs: what was
+// consumed stays consumed, and what was counted is reported, even if an API is
+// taken out of the configuration for a while. Any number of goroutines may use
+// it.
+type account struct {
+	counters *quota.Store
+	reporter *reporter.Reporter
+
+	mu sync.Mutex
+	// poster is the feed whose endpoint gets reports, and tell is told of that;
+	// nil while there is none.
+	poster *feed.Feed
+	tell   func(line string, failed bool)
+	// touched are the callers that have asked or were refused since the last collection.
+	touched []*caller
+	// anonymous counts the refusals of unknown callers, atomically.
+	anonymous map[usage.Row]*int64
+
+	// asked are the callers that the last collection found touched. It belongs to
+	// the collection under way.
+	asked []*caller
+}
+
+// newAccount makes an account, whose reporter sleeps. It makes func values that
+// last as long as the account, so it is one of init's: see launch in package feed.
+var newAccount func(timing reporter.Timing) *account
+
+func init() {
+	newAccount = func(timing reporter.Timing) *account {
+		a := &account{
+			counters:  quota.NewStore(maxCounters),
+			anonymous: map[usage.Row]*int64{},
+		}
+		host, _ := os.Hostname()
+		a.reporter = reporter.New(reporter.Config{
+			Instance: newInstance(),
+			Host:     host,
+			Collect:  func(add func(usage.Row), last bool) { a.collect(add, last) },
+			State:    func() (int64, time.Duration) { return a.state() },
+			Post:     func(body []byte) feed.Reply { return a.post(body) },
+			Report:   func(line string, failed bool) { a.report(line, failed) },
+			Timing:   timing,
+		})
+		return a
+	}
+}
+
+// newInstance draws the name of a life of a gateway.
+func newInstance() string {
+	id := make([]byte, 16)
+	if _, err := rand.Read(id); err != nil {
+		return fmt.Sprintf("%032x", time.Now().UnixNano())
+	}
+	return hex.EncodeToString(id)
+}
+
+// state tells of the table in force.
+func (a *account) state() (revision int64, age time.Duration) {
+	revision = 0
+	age = 0
+	if f, _ := a.posting(); f != nil {
+		if snapshot := feed.Current(f); snapshot != nil {
+			revision = snapshot.Table.Revision
+			age = time.Since(snapshot.Confirmed)
+		}
+	}
+	return revision, age
+}
+
+// post sends a report.
+func (a *account) post(body []byte) feed.Reply {
+	f, _ := a.posting()
+	if f == nil {
+		return feed.Reply{Err: errors.New("no middleware is in use")}
+	}
+	return feed.Post(f, usage.Path, body)
+}
+
+func (a *account) report(line string, failed bool) {
+	if _, tell := a.posting(); tell != nil {
+		tell(line, failed)
+	}
+}
+
+// posting returns the feed whose endpoint gets reports, and whom to tell of that.
+// Both are nil if there is none.
+func (a *account) posting() (*feed.Feed, func(line string, failed bool)) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.poster, a.tell
+}
+
+// assign has a source's endpoint get the reports.
+func (a *account) assign(src *source) {
+	a.mu.Lock()
+	other := a.poster != src.feed
+	a.poster = src.feed
+	a.tell = src.report
+	a.mu.Unlock()
+	if other {
+		a.reporter.Renew()
+	}
+	a.reporter.Wake()
+}
+
+// unassign ends the reports with a last one.
+func (a *account) unassign() {
+	before, _ := a.posting()
+	a.reporter.Sleep(func() { a.leave(before) })
+}
+
+// leave lets go of a feed, and the table that it has, unless another one has come.
+func (a *account) leave(f *feed.Feed) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.poster == f {
+		a.poster = nil
+		a.tell = nil
+	}
+}
