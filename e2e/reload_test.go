@@ -47,6 +47,13 @@ func TestReloads(t *testing.T) {
 	warm := g.startLoad(t, "reloads.test", "reloads-key")
 	g.reload(t, 0)
 	warmed := warm.stop()
+	// Nor are connections for reports.
+	g.await(t, "reports", func() error {
+		if a, b := g.sync.Reports(), held.Reports(); a < 2 || b < 2 {
+			return fmt.Errorf("there were %d and %d", a, b)
+		}
+		return nil
+	})
 	before := g.settledGoroutines(t)
 	polls := len(g.sync.Polls())
 	begin := time.Now()

@@ -35,6 +35,7 @@ type SyncProxy struct {
 	forward http.Handler
 	stand   http.Handler // nil while it forwards
 	polls   []Poll
+	reports int
 }
 
 // NewSyncProxy returns a proxy for a control plane's URL that is down.
@@ -102,9 +103,17 @@ func (p *SyncProxy) Polls() []Poll {
 	return append([]Poll(nil), p.polls...)
 }
 
+// Reports returns how many reports there were so far.
+func (p *SyncProxy) Reports() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.reports
+}
+
 func (p *SyncProxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	p.mu.Lock()
 	if r.Method == http.MethodPost {
+		p.reports++
 		forward := p.forward
 		p.mu.Unlock()
 		forward.ServeHTTP(w, r)
