@@ -16,12 +16,12 @@ var mutations = []struct {
 	{"what is held when a share ends is forgotten", 57},
 	{"a part grows before another has shrunk", 2},
 	{"what others hold is not counted", 0},
-	{"a grant that was not seen is taken back", 86},
+	{"a grant that was not seen is taken back", 122},
 	{"nothing is set aside for standing credits", 0},
 	{"edits make tokens", 136},
 	{"ranks are free at once", 61},
 	{"a share lasts from its answer", 162},
-	{"what is granted is added again", 0},
+	{"a gateway takes more than it was granted", 0},
 	{"blind writes", 84},
 }
 

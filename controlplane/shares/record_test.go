@@ -239,14 +239,14 @@ func TestRegister(t *testing.T) {
 		}
 		return tenure
 	}
-	first, second1 := register(1, second), register(2, second)
-	if first.Number != 1 || second1.Number != 2 || first.Ranks[0] != 1 || second1.Ranks[4] != 2 {
-		t.Errorf("got %+v and %+v", first, second1)
+	first, other := register(1, second), register(2, second)
+	if other.Number <= first.Number || first.Ranks[0] != 1 || other.Ranks[4] != 2 {
+		t.Errorf("got %+v and %+v", first, other)
 	}
-	if again := register(1, 2*second); again.Number != 1 || again.Lasts != int64(TenureLife)-second {
+	if again := register(1, 2*second); again.Number != first.Number || again.Lasts != int64(TenureLife)-second {
 		t.Errorf("got %+v", again)
 	}
-	if again := register(1, 62*second); again.Number != 1 || again.Lasts != int64(TenureLife) {
+	if again := register(1, 62*second); again.Number != first.Number || again.Lasts != int64(TenureLife) {
 		t.Errorf("got %+v", again)
 	}
 	// The second has ended, and its rank is still its own where the horizon is long.
@@ -259,8 +259,14 @@ func TestRegister(t *testing.T) {
 		t.Errorf("got %+v", fourth)
 	}
 	// It is another tenure when it comes back.
-	if back := register(2, later+61*second); back.Number != 5 {
-		t.Errorf("got %+v", back)
+	last := register(2, later+61*second)
+	if last.Number <= other.Number {
+		t.Errorf("got %+v", last)
+	}
+	// Nor does a number come again when the store has lost the registry.
+	r = &Registry{}
+	if lost := register(2, later+62*second); lost.Number <= last.Number {
+		t.Errorf("got %+v after %+v", lost, last)
 	}
 }
 
@@ -363,4 +369,34 @@ func benchmark(b *testing.B, kind string, gateways int) {
 		i++
 	}
 	b.ReportMetric(float64(len(records[0])), "bytes/record")
+}
+
+// A record that was kept for as long as Keep says is no other than a new one.
+func TestKeep(t *testing.T) {
+	quota, rate := Quota{100, time.Minute}, Rate{10, 30, time.Second}
+	q, r := &QuotaRecord{}, &RateRecord{}
+	tenure := Tenure{Number: 1}
+	e := Entry{Account: 1, Wanted: 20, Over: second}
+	now := 1000 * second
+	granted := q.Settle(quota, tenure, e, now).Granted
+	if granted == 0 || r.Settle(rate, tenure, e, now).Part == 0 {
+		t.Fatal("nothing was granted")
+	}
+	if kept := q.Keep(quota, now); kept <= time.Minute+Life || kept > time.Minute+2*Life {
+		t.Errorf("a quota is kept for %v", kept)
+	}
+	if kept := r.Keep(now); kept <= Life || kept > 2*Life {
+		t.Errorf("a rate limit is kept for %v", kept)
+	}
+	end := now + int64(q.Keep(quota, now))
+	if got := q.Consumed(quota, end-second); got != granted {
+		t.Errorf("%d are consumed before the end, want %d", got, granted)
+	}
+	if got := q.Consumed(quota, end); got != 0 {
+		t.Errorf("%d are consumed at the end", got)
+	}
+	end = now + int64(r.Keep(now))
+	if r.advance(end); r.tokens != r.capacity {
+		t.Errorf("%d of %d tokens at the end", r.tokens, r.capacity)
+	}
 }

@@ -7,6 +7,9 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/tollgate-apim/tollgate/holding"
+	"github.com/tollgate-apim/tollgate/usage"
 )
 
 // The simulation: gateways, control planes and a store in virtual time. Everything
@@ -241,7 +244,7 @@ type gateway struct {
 	tenure      Tenure
 	tenureUntil int64
 	accounts    int64
-	holdings    map[*bucket]*Holding
+	holdings    map[*bucket]*holding.Holding
 
 	reports  int64
 	pending  *report
@@ -269,7 +272,7 @@ func (g *gateway) start() {
 	w := g.w
 	g.instance = Instance{uint32(g.place), uint32(g.life), w.random.Uint32(), 0}
 	g.tenure, g.tenureUntil, g.accounts = Tenure{}, 0, 0
-	g.holdings = map[*bucket]*Holding{}
+	g.holdings = map[*bucket]*holding.Holding{}
 	g.pending = nil
 	g.patience = 1 + w.random.IntN(20)
 	g.send()
@@ -307,14 +310,14 @@ func (g *gateway) request(b *bucket) {
 	now := g.clock()
 	if h == nil {
 		g.accounts++
-		h = NewHolding(g.accounts, now)
+		h = holding.NewHolding(g.accounts, now)
 		g.holdings[b] = h
 	}
-	if Room(h, g.standing(b), now) {
-		Spend(h, now)
+	if holding.Room(h, g.standing(b), now) {
+		holding.Spend(h, now)
 		b.admit(g.w, g)
 	}
-	if Urgent(h) && g.pending == nil && g.w.now-g.lastSent >= 100*millisecond {
+	if holding.Urgent(h) && g.pending == nil && g.w.now-g.lastSent >= 100*millisecond {
 		g.send()
 	}
 }
@@ -328,10 +331,10 @@ func (g *gateway) send() {
 		h := g.holdings[b]
 		switch {
 		case h == nil || g.tenure.Number == 0:
-		case Closed(h, g.standing(b), now):
+		case holding.Closed(h, g.standing(b), now):
 			delete(g.holdings, b)
 		default:
-			r.entries = append(r.entries, entryOf{b, Report(h, g.standing(b), now)})
+			r.entries = append(r.entries, entryOf{b, entry(holding.Report(h, g.standing(b), now))})
 		}
 	}
 	g.pending = r
@@ -384,17 +387,17 @@ func (g *gateway) take(a answer, sentAt int64) {
 	}
 	g.pending = nil
 	if a.tenure.Number != g.tenure.Number {
-		g.holdings = map[*bucket]*Holding{}
+		g.holdings = map[*bucket]*holding.Holding{}
 		g.tenureUntil = 0
 	}
 	g.tenure = a.tenure
 	g.tenureUntil = max(g.tenureUntil, sentAt+a.tenure.Lasts)
 	for _, s := range a.shares {
 		if h := g.holdings[s.bucket]; h != nil {
-			if g.w.breaks("what is granted is added again") && s.share.Account == h.Account {
-				h.granted += min(1, s.share.Granted)
+			if g.w.breaks("a gateway takes more than it was granted") {
+				s.share.Granted += min(1, s.share.Granted)
 			}
-			Apply(h, s.share, sentAt, now)
+			holding.Apply(h, wire(s.share), sentAt, now)
 		}
 	}
 	g.wake++
@@ -405,6 +408,21 @@ func (g *gateway) take(a answer, sentAt int64) {
 			g.send()
 		}
 	})
+}
+
+// entry and wire are what crosses the network, on this side of it.
+func entry(e usage.Entry) Entry {
+	return Entry{
+		Account: e.Account, Granted: e.Granted, Used: e.Used, Returned: e.Returned, Told: e.Told,
+		Wanted: e.Wanted, Over: e.Over, Spare: e.Spare, Part: e.Part, Dropped: e.Dropped, Tokens: e.Tokens,
+	}
+}
+
+func wire(s Share) *usage.Share {
+	return &usage.Share{
+		Account: s.Account, Granted: s.Granted, Keep: s.Keep, Lasts: s.Lasts,
+		Part: s.Part, Interval: s.Interval, Capacity: s.Capacity, Fill: s.Fill, Left: s.Left, Reset: s.Reset,
+	}
 }
 
 // controlplane answers reports.

@@ -78,7 +78,8 @@ func (r *Registry) Register(instance Instance, now int64) (t Tenure, changed boo
 	if len(r.alive) >= MaxTenures {
 		return Tenure{}, false, ErrFull
 	}
-	r.last++
+	// No number comes again after the store has lost some, or all.
+	r.last = max(r.last+1, now/int64(time.Millisecond))
 	next := tenure{instance: instance, number: r.last, until: now + life + margin(TenureLife)}
 	for horizon := range Horizons {
 		next.ranks[horizon] = r.rank(horizon)
