@@ -5,12 +5,15 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -262,4 +265,81 @@ func panels(t *testing.T) map[string]string {
 		}
 	}
 	return queries
+}
+
+// TestMetricsOfRequests sends requests through Traefik, and finds them counted at
+// the control plane.
+func TestMetricsOfRequests(t *testing.T) {
+	const ns = namespace("counted")
+	shared.apply(t, "counted", ns.api("api"), ns.unlimited("plan"), ns.app("app", "counted-key"), ns.sub("sub", "plan", list("app"), list("api")))
+	shared.protect(t, "counted.test", byHeader(shared.config("counted/api")))
+	shared.await(t, "the key", func() error {
+		if a := shared.send(t, "counted.test", "GET /", apiKeyHeader+"counted-key"); a.status != http.StatusOK {
+			return fmt.Errorf("got %d", a.status)
+		}
+		return nil
+	})
+	admitted := regexp.MustCompile(`(?m)^tollgate_requests_total{api="counted/api",application="counted/app",code="",key_title="title of app",plan="counted/plan",reason="",subscription="counted/sub"} (\d+)$`)
+	refused := regexp.MustCompile(`(?m)^tollgate_requests_total{api="counted/api",application="",code="401",key_title="",plan="",reason="key_invalid",subscription=""} (\d+)$`)
+	// count returns how many are told of, as soon as there are at least so many.
+	count := func(of *regexp.Regexp, least int) int {
+		t.Helper()
+		n := 0
+		shared.await(t, "requests to be reported", func() error {
+			found := of.FindStringSubmatch(scrape(t, shared.plane))
+			if found == nil {
+				return errors.New("there are none")
+			}
+			var err error
+			if n, err = strconv.Atoi(found[1]); err == nil && n < least {
+				err = fmt.Errorf("there are %d", n)
+			}
+			return err
+		})
+		return n
+	}
+	before := count(admitted, 1)
+	for range 7 {
+		shared.send(t, "counted.test", "GET /", apiKeyHeader+"counted-key")
+	}
+	for range 3 {
+		shared.send(t, "counted.test", "GET /", apiKeyHeader+"another-key")
+	}
+	if got := count(admitted, before+7); got != before+7 {
+		t.Errorf("%d were admitted, want %d", got, before+7)
+	}
+	if got := count(refused, 3); got != 3 {
+		t.Errorf("%d were refused, want 3", got)
+	}
+	current := regexp.MustCompile(`(?m)^tollgate_table_revision (\S+)$`).FindStringSubmatch(scrape(t, shared.plane))
+	if current == nil {
+		t.Fatal("there is no tollgate_table_revision")
+	}
+	gateway := regexp.MustCompile(`(?m)^tollgate_gateway_revision{gateway="[0-9a-f]{32}",host="[^"]*"} (\S+)$`)
+	shared.await(t, "the gateway's revision", func() error {
+		if found := gateway.FindStringSubmatch(scrape(t, shared.plane)); found == nil || found[1] != current[1] {
+			return fmt.Errorf("it is %v, want %s", found, current[1])
+		}
+		return nil
+	})
+}
+
+// scrape returns the metrics of a control plane without TLS.
+func scrape(t *testing.T, plane *stack.ControlPlane) string {
+	t.Helper()
+	r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, plane.URL+"/metrics", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.Header.Set("Authorization", "Bearer "+plane.Token)
+	res, err := http.DefaultClient.Do(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer res.Body.Close()
+	data, err := io.ReadAll(res.Body)
+	if err != nil || res.StatusCode != http.StatusOK {
+		t.Fatalf("got %s, %v: %s", res.Status, err, data)
+	}
+	return string(data)
 }
