@@ -260,6 +260,13 @@ func TestNginx(t *testing.T) {
 	admitted(t, call())
 	c.change("nginx", ns.api("api"), ns.unlimited("plan"), ns.app("app"), ns.sub("sub", "plan", list("app"), list("api")))
 	shared.await(t, "the revocation", func() error { return wantStatus(call(), 401) })
+	shared.await(t, "a report", func() error {
+		s, err := statusOf(t, c.plane)
+		if err == nil && (len(s.Gateways) != 1 || s.Requests.Total == 0) {
+			err = fmt.Errorf("got %+v", s)
+		}
+		return err
+	})
 }
 
 // naiveSite is nginx with a cache for everything, as one writes it without
