@@ -6,7 +6,8 @@
 -- ARGV[1]  the epoch, if there is none: who sees another one knows that everything
 --          that was stored is gone
 --
--- Answers the time and the mark, in microseconds since 1970, and the epoch.
+-- Answers a list of one: the time and the mark, in microseconds since 1970, and the
+-- epoch.
 local clock = redis.call('TIME')
 local now = clock[1] * 1000000 + clock[2]
 local epoch, mark = string.match(redis.call('GET', KEYS[1]) or '', '^(%x+) (%d+)$')
@@ -20,4 +21,4 @@ elseif now >= mark + 100000 then
 	mark = now
 	redis.call('SET', KEYS[1], epoch .. ' ' .. string.format('%.0f', mark))
 end
-return {now, mark, epoch}
+return {{now, mark, epoch}}

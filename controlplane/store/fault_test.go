@@ -541,9 +541,9 @@ func TestClusterFailover(t *testing.T) {
 	}
 }
 
-// TestClusterMove moves a key from one node to another.
-func TestClusterMove(t *testing.T) {
-	nodes := redistest.StartCluster(t, 0)
+// moves moves a key from one node of a cluster to another.
+func moves(t *testing.T, nodes []*redistest.Server) {
+	t.Helper()
 	s := open(t, "redis-cluster://"+addresses(nodes)+"?"+quick, store.Options{})
 	version := set(t, s, "key", "one").Version
 	slot, err := nodes[0].Client().ClusterKeySlot(t.Context(), "tollgate:{key}").Result()

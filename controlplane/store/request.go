@@ -23,6 +23,9 @@ const (
 	// answers are read.
 	batchRequests = 1000
 	batchBytes    = 4 << 20
+	// scriptKeys bounds how many keys a script changes at a time. The server does
+	// nothing else meanwhile; it takes some microseconds for each.
+	scriptKeys = 50
 )
 
 // request is a question about one key, and its answer.
@@ -109,13 +112,86 @@ func (r *Redis) attempt(ctx context.Context, requests []*request) {
 			for len(group) > 0 {
 				batch := firstBatch(group)
 				group = group[len(batch):]
-				if !send(ctx, server, batch) {
+				if !send(ctx, server, r.commands(batch)) {
 					return
 				}
 			}
 		})
 	}
 	sent.Wait()
+}
+
+// command is what a server is sent, for one request or several.
+type command struct {
+	*redis.Cmd
+	requests []*request
+}
+
+// commands returns what asks for the same as requests. Of a cluster, each key is
+// asked for by itself.
+func (r *Redis) commands(requests []*request) []command {
+	var commands []command
+	for len(requests) > 0 {
+		first, count := requests[0], 1
+		for first.script == swapScript && r.address.kind != KindCluster && count < min(scriptKeys, len(requests)) &&
+			requests[count].script == first.script && requests[count].whole == first.whole {
+			count++
+		}
+		commands = append(commands, newCommand(requests[:count]))
+		requests = requests[count:]
+	}
+	return commands
+}
+
+// newCommand returns what asks for requests, which are of one kind.
+func newCommand(requests []*request) command {
+	first := requests[0]
+	if first.script == nil {
+		return command{redis.NewCmd(context.Background(), "get", first.key), requests}
+	}
+	words := []any{"evalsha", first.script.Hash(), len(requests)}
+	if first.whole {
+		words = []any{"eval", scriptText(first.script), len(requests)}
+	}
+	for _, request := range requests {
+		words = append(words, request.key)
+	}
+	for _, request := range requests {
+		words = append(words, request.arguments...)
+	}
+	return command{redis.NewCmd(context.Background(), words...), requests}
+}
+
+func scriptText(script *redis.Script) string {
+	if script == swapScript {
+		return swapText
+	}
+	return clockText
+}
+
+// take hands the answer on to those who asked, and says whether the server is worth
+// being asked more. failure is what is wrong if there is no answer.
+func (c command) take(failure error) bool {
+	answer, err := c.Result()
+	if err == nil && answer == nil {
+		err = failure // The connection failed before the answer was read.
+	}
+	answers := []any{answer}
+	if list, ok := answer.([]any); ok && c.requests[0].script != nil {
+		answers = list
+	}
+	if err == nil && len(answers) != len(c.requests) {
+		err = fmt.Errorf("got %d answers to %d questions", len(answers), len(c.requests))
+	}
+	alive := true
+	for i, request := range c.requests {
+		if err != nil {
+			alive = request.take(nil, err) && alive
+		} else {
+			alive = request.take(answers[i], nil) && alive
+		}
+	}
+	return alive
 }
 
 // firstBatch returns the first requests that are sent together.
@@ -130,56 +206,28 @@ func firstBatch(group []*request) []*request {
 	return group
 }
 
-// send sends requests to a server, and says whether there is any use in sending
-// it more.
-func send(ctx context.Context, server *redis.Client, batch []*request) bool {
+// send sends commands to a server, and says whether there is any use in sending it
+// more.
+func send(ctx context.Context, server *redis.Client, commands []command) bool {
 	pipeline := server.Pipeline()
-	commands := make([]*redis.Cmd, len(batch))
-	for i, request := range batch {
-		commands[i] = redis.NewCmd(ctx, request.command()...)
-		if err := pipeline.Process(ctx, commands[i]); err != nil {
-			request.err = err
-		}
+	for _, command := range commands {
+		_ = pipeline.Process(ctx, command.Cmd) // It is only kept for Exec.
 	}
 	_, failure := pipeline.Exec(ctx)
 	alive := true
-	for i, request := range batch {
-		answer, err := commands[i].Result()
-		if err == nil && answer == nil {
-			err = failure // The connection failed before the answer was read.
-		}
-		alive = request.take(answer, err) && alive
+	for _, command := range commands {
+		alive = command.take(failure) && alive
 	}
 	return alive
 }
 
 // follow asks the server that a key is on its way to.
-func (r *Redis) follow(ctx context.Context, request *request) {
+func (r *Redis) follow(ctx context.Context, asked *request) {
 	// Within, it may be sent twice, so a refusal is no certain one.
-	request.unanswered = true
-	request.moving = false
-	command := redis.NewCmd(ctx, request.command()...)
-	_ = r.servers.follow(ctx, command) // The command has its error.
-	request.take(command.Result())
-}
-
-// command is what a server is sent.
-func (r *request) command() []any {
-	if r.script == nil {
-		return []any{"get", r.key}
-	}
-	command := []any{"evalsha", r.script.Hash(), 1, r.key}
-	if r.whole {
-		command = []any{"eval", scriptText(r.script), 1, r.key}
-	}
-	return append(command, r.arguments...)
-}
-
-func scriptText(script *redis.Script) string {
-	if script == swapScript {
-		return swapText
-	}
-	return clockText
+	asked.unanswered = true
+	asked.moving = false
+	command := newCommand([]*request{asked})
+	command.take(r.servers.follow(ctx, command.Cmd))
 }
 
 // take takes the answer to a request, or what went wrong. It says whether the

@@ -60,10 +60,13 @@ func TestRedisSuite(t *testing.T) {
 	runOn(t, "redis://tollgate:secret@"+server.Address+"/3?")
 }
 
-func TestClusterSuite(t *testing.T) {
+func TestCluster(t *testing.T) {
 	nodes := redistest.StartCluster(t, 0)
 	addUser(t, nodes...)
-	runOn(t, "redis-cluster://tollgate:secret@"+addresses(nodes)+"?")
+	address := "redis-cluster://tollgate:secret@" + addresses(nodes)
+	t.Run("suite", func(t *testing.T) { runOn(t, address+"?") })
+	t.Run("ends", func(t *testing.T) { ends(t, address) })
+	t.Run("moves", func(t *testing.T) { moves(t, nodes) })
 }
 
 func TestSentinelSuite(t *testing.T) {
