@@ -48,7 +48,7 @@ func TestKilledWhileWriting(t *testing.T) {
 		_ = process.Wait() // It was killed.
 		var j journal
 		m := openFile(t, path, &j)
-		values, _, err := m.Get(t.Context(), "number")
+		values, _, err := m.Get(t.Context(), "299")
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -64,10 +64,12 @@ func TestKilledWhileWriting(t *testing.T) {
 // writeForEver says each number that the file has.
 func writeForEver(t *testing.T, path string) {
 	for number := int64(1); ; number++ {
-		// It is long, so that much is written.
-		data := fmt.Appendf(nil, "%0100000d", number)
-		err := replaceState(path, state{version: number, entries: map[string]entry{"number": {Value: Value{Data: data, Version: number}}}})
-		if err != nil {
+		// They are many, so that writing takes long.
+		entries := map[string]entry{}
+		for i := range 300 {
+			entries[fmt.Sprint(i)] = entry{Value: Value{Data: fmt.Appendf(nil, "%010000d", number), Version: number}}
+		}
+		if err := replaceState(path, state{version: number, entries: entries}); err != nil {
 			t.Fatal(err)
 		}
 		fmt.Println(number)
