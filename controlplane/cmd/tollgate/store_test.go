@@ -71,7 +71,7 @@ func TestServeRedis(t *testing.T) {
 	if err := os.WriteFile(password, []byte(secret+"\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	args := []string{"--store", "redis://" + redis.Address + "?timeout=600ms", "--store-password-file", password}
+	args := []string{"--store", "redis://" + redis.Address + "?timeout=1500ms", "--store-password-file", password}
 	p, one := startWithStore(t, args...)
 	q, two := startWithStore(t, args...)
 	expect(t, "one", one, 5, 200)
