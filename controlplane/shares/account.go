@@ -216,9 +216,9 @@ func (e Entry) clean() Entry {
 // level returns how much each may have at most so that all of a pool is used and
 // nobody has less than another who wants more: max-min fairness, rounded up. It is
 // unlimited if there is enough for all.
-func level(pool int64, needs func(yield func(need int64) bool)) int64 {
+func level(pool int64, needs []int64) int64 {
 	var count, sum int64
-	for need := range needs {
+	for _, need := range needs {
 		if need > 0 {
 			count++
 			sum = add(sum, need)
@@ -230,11 +230,11 @@ func level(pool int64, needs func(yield func(need int64) bool)) int64 {
 	if pool <= 0 {
 		return 0
 	}
-	at := int64(-1)
+	at := (pool + count - 1) / count
 	for {
 		// Those who want no more than the level leave the rest to the others.
 		rest, others := pool, count
-		for need := range needs {
+		for _, need := range needs {
 			if need > 0 && need <= at {
 				rest -= need
 				others--

@@ -30,6 +30,8 @@ type QuotaRecord struct {
 	slots    []slot
 	consumed int64 // the sum of slots
 	accounts accounts
+
+	needs []int64 // of accounts, while one is settled
 }
 
 // Settle takes in what a gateway's report tells of the bucket and answers it. The
@@ -76,34 +78,33 @@ func (r *QuotaRecord) room(plan Quota) (room, pool int64) {
 	return room, max(0, pool+room)
 }
 
-// fair returns how many units of a pool a may hold. Those that wish to have a spare
-// one come after all that want to spend theirs.
+// fair returns how many units of a pool a may hold.
 func (r *QuotaRecord) fair(a *account, pool, now int64) int64 {
-	need := func(b *account) int64 {
-		if b.asks(now) {
-			return mulDivUp(b.want, ahead, nano)
+	r.needs = r.needs[:0]
+	for i := range r.accounts {
+		need := int64(0)
+		if b := &r.accounts[i]; b.asks(now) {
+			need = mulDivUp(b.want, ahead, nano)
 		}
-		return 0
+		r.needs = append(r.needs, need)
 	}
-	return divide(r.accounts, a, pool, need)
+	return divide(r.accounts, a, pool, r.needs)
 }
 
 // divide divides a pool of units by what accounts need, and returns the part of a.
-func divide(as accounts, a *account, pool int64, need func(*account) int64) int64 {
-	var sum int64
-	for i := range as {
-		sum = add(sum, need(&as[i]))
+// Those that wish to have a spare one come after all that want to spend theirs.
+func divide(as accounts, a *account, pool int64, needs []int64) int64 {
+	var mine, sum int64
+	for i, need := range needs {
+		sum = add(sum, need)
+		if as[i].tenure == a.tenure {
+			mine = need
+		}
 	}
-	if mine := need(a); mine > 0 {
-		return min(mine, level(pool, func(yield func(int64) bool) {
-			for i := range as {
-				if !yield(need(&as[i])) {
-					return
-				}
-			}
-		}))
-	}
-	if sum < pool {
+	switch {
+	case mine > 0:
+		return min(mine, level(pool, needs))
+	case sum < pool:
 		return a.spare
 	}
 	return 0

@@ -81,6 +81,8 @@ type RateRecord struct {
 	// nanotokens a second and nanotokens.
 	rate, capacity int64
 	accounts       accounts
+
+	needs []int64 // of accounts, while one is settled
 }
 
 // Settle takes in what a gateway's report tells of the bucket and answers it. The
@@ -210,36 +212,33 @@ type target struct {
 func (r *RateRecord) divideRate(a *account, now int64) target {
 	// What they want, and some more where there is enough.
 	var wanted int64
+	needs := r.needs[:0]
 	for i := range r.accounts {
-		if r.accounts[i].asks(now) {
-			wanted = add(wanted, r.accounts[i].want+headroom(r.accounts[i].want))
+		need := int64(0)
+		if b := &r.accounts[i]; b.asks(now) {
+			need = b.want
+			wanted = add(wanted, need+headroom(need))
+		}
+		needs = append(needs, need)
+	}
+	if r.needs = needs; wanted <= r.rate {
+		for i := range needs {
+			needs[i] += headroom(needs[i])
 		}
 	}
-	need := func(b *account) int64 {
-		switch {
-		case !b.asks(now):
-			return 0
-		case wanted <= r.rate:
-			return b.want + headroom(b.want)
-		}
-		return b.want
-	}
-	at := level(r.rate, func(yield func(int64) bool) {
-		for i := range r.accounts {
-			if !yield(need(&r.accounts[i])) {
-				return
-			}
-		}
-	})
+	at := level(r.rate, needs)
 	var sum, others int64
-	for i := range r.accounts {
-		fair := min(at, need(&r.accounts[i]))
+	var t target
+	for i, need := range needs {
+		fair := min(at, need)
 		sum = add(sum, fair)
-		if fair > 0 && r.accounts[i].tenure != a.tenure {
+		switch {
+		case r.accounts[i].tenure == a.tenure:
+			t.rate = fair
+		case fair > 0:
 			others++
 		}
 	}
-	t := target{rate: min(at, need(a))}
 	if t.rate < minPartAlone || t.rate < minPart && others > 0 {
 		return t
 	}
@@ -302,19 +301,21 @@ func near(a, b int64) bool {
 // none, the others enough for two reports.
 func (r *RateRecord) fairTokens(a *account, t target, now int64) int64 {
 	pool := max(0, r.tokens/nano)
+	r.needs = r.needs[:0]
 	for i := range r.accounts {
-		pool += min(maxTokens, max(0, r.accounts[i].balance()))
+		b := &r.accounts[i]
+		pool += min(maxTokens, max(0, b.balance()))
+		need := int64(0)
+		if b.asks(now) {
+			want := b.want
+			if b == a && t.capacity > 0 {
+				want = t.rate
+			}
+			need = mulDivUp(max(0, want-b.part.offered()), ahead, nano)
+		}
+		r.needs = append(r.needs, need)
 	}
-	return divide(r.accounts, a, pool, func(b *account) int64 {
-		if !b.asks(now) {
-			return 0
-		}
-		want := b.want
-		if b == a && t.capacity > 0 {
-			want = t.rate
-		}
-		return mulDivUp(max(0, want-b.part.offered()), ahead, nano)
-	})
+	return divide(r.accounts, a, pool, r.needs)
 }
 
 // Saturation returns what part of the rate gateways have, from 0 to 1.

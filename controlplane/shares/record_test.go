@@ -306,13 +306,7 @@ func TestLevel(t *testing.T) {
 		{5, []int64{3, 3}, 3},
 		{8, []int64{math.MaxInt64, math.MaxInt64}, 4},
 	} {
-		got := level(test.pool, func(yield func(int64) bool) {
-			for _, need := range test.needs {
-				if !yield(need) {
-					return
-				}
-			}
-		})
+		got := level(test.pool, test.needs)
 		if got != test.want {
 			t.Errorf("%d among %d: got %d, want %d", test.pool, test.needs, got, test.want)
 		}
