@@ -137,22 +137,25 @@ func (plan Rate) pool() (rate, capacity int64) {
 // edits make none.
 func (r *RateRecord) edit(plan Rate) {
 	rate, capacity := plan.pool()
-	r.tokens += capacity - r.capacity
+	r.tokens = max(mostMissing, r.tokens+capacity-r.capacity)
 	r.rate, r.capacity = rate, capacity
 	r.limit()
 }
 
 // free returns what is left of the pool when all that gateways may have is taken out.
-// After an edit of the plan it may be negative.
+// After an edit of the plan it may be negative, down to mostMissing.
 func (r *RateRecord) free() (rate, capacity int64) {
 	rate, capacity = r.rate, r.capacity
 	for i := range r.accounts {
 		a := &r.accounts[i]
-		rate -= a.part.rate()
-		capacity -= (min(maxTokens, max(0, a.balance())) + a.part.room()) * nano
+		rate = max(mostMissing, rate-a.part.rate())
+		capacity = max(mostMissing, capacity-(min(maxTokens, max(0, a.balance()))+a.part.room())*nano)
 	}
 	return rate, capacity
 }
+
+// mostMissing bounds what is below 0, so that nothing overflows.
+const mostMissing = -2 * maxRate
 
 // limit throws away the tokens that there is no room for.
 func (r *RateRecord) limit() {
@@ -188,7 +191,7 @@ func (r *RateRecord) refill(now int64) {
 	if rate >= 0 {
 		r.tokens = min(add(r.tokens, mulDiv(rate, now-r.at, second)), capacity)
 	} else {
-		r.tokens -= min(maxRate, mulDivUp(-rate, now-r.at, second))
+		r.tokens = max(mostMissing, r.tokens-min(maxRate, mulDivUp(-rate, now-r.at, second)))
 	}
 	r.at = now
 }

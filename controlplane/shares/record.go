@@ -73,7 +73,7 @@ func DecodeRate(data []byte) (*RateRecord, error) {
 	}
 	in := newReader(data, rateKind)
 	r.at = in.next(0, maxTime)
-	r.tokens = in.next(-math.MaxInt64, maxRate)
+	r.tokens = in.next(mostMissing, maxRate)
 	r.rate = in.next(0, maxRate)
 	r.capacity = in.next(0, maxRate)
 	r.accounts = in.accounts(func(a *account) {

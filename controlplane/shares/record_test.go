@@ -21,7 +21,7 @@ func TestRecordsAreBounded(t *testing.T) {
 	for i := range int64(maxSlots) {
 		q.slots = append(q.slots, slot{maxTime - maxSlots + i, 1e12})
 	}
-	r := &RateRecord{at: maxTime, tokens: -math.MaxInt64, rate: maxRate, capacity: maxRate}
+	r := &RateRecord{at: maxTime, tokens: mostMissing, rate: maxRate, capacity: maxRate}
 	for i := range int64(MaxAccounts) {
 		q.accounts = append(q.accounts, largest(i))
 		r.accounts = append(r.accounts, largest(i))
@@ -392,5 +392,24 @@ func TestKeep(t *testing.T) {
 	end = now + int64(r.Keep(now))
 	if r.advance(end); r.tokens != r.capacity {
 		t.Errorf("%d of %d tokens at the end", r.tokens, r.capacity)
+	}
+}
+
+// An edit that lowers a limit by as much as can be overflows nothing.
+func TestLargeEdit(t *testing.T) {
+	r := &RateRecord{}
+	now := 1000 * second
+	for i := range int64(20) {
+		r.Settle(Rate{maxTokens, maxTokens, time.Second}, Tenure{Number: i + 1}, Entry{Account: 1, Wanted: maxTokens, Over: second, Part: i}, now)
+	}
+	for range 100 {
+		now += second / 10
+		s := r.Settle(Rate{1, 1, time.Hour}, Tenure{Number: 1}, Entry{Account: 1, Wanted: 1, Over: second}, now)
+		if s.Left > 0 || r.tokens > 0 || r.tokens < mostMissing {
+			t.Fatalf("%+v with %d nanotokens", s, r.tokens)
+		}
+		if _, err := DecodeRate(r.Encode()); err != nil {
+			t.Fatal(err)
+		}
 	}
 }
