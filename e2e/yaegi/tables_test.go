@@ -2,7 +2,6 @@ package yaegi
 
 import (
 	"crypto/sha256"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
@@ -64,7 +63,7 @@ func letGo(t *testing.T, handle func(int64, http.ResponseWriter, *http.Request),
 	title := strings.Repeat("x", size)
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.Method == http.MethodPost {
-			takeReport(w, r)
+			stack.TakeReport(w, r, 100*time.Millisecond)
 			return
 		}
 		revision := polls.Add(1)
@@ -96,18 +95,6 @@ func letGo(t *testing.T, handle func(int64, http.ResponseWriter, *http.Request),
 		t.Errorf("the heap grew by %d MB through %d tables of %d MB", grown>>20, tables, size>>20)
 	}
 	runtime.KeepAlive(handler)
-}
-
-// takeReport answers a report, and has the next one come soon.
-func takeReport(w http.ResponseWriter, r *http.Request) {
-	var report struct {
-		Sequence int64 `json:"sequence"`
-	}
-	if err := json.NewDecoder(r.Body).Decode(&report); err != nil {
-		http.Error(w, err.Error(), http.StatusBadRequest)
-		return
-	}
-	fmt.Fprintf(w, `{"sequence": %d, "next": 0.1}`, report.Sequence)
 }
 
 // TestFirstTableIsLetGo: the table that was there when a middleware was made, from
