@@ -588,6 +588,23 @@ func TestSleepWithoutAnswer(t *testing.T) {
 	}
 }
 
+// Another life begins without the delays of the last one.
+func TestWakeForgetsDelays(t *testing.T) {
+	g := newRig(t)
+	g.reporter.Wake()
+	g.answer = func(_ *usage.Report) feed.Reply {
+		return feed.Reply{Status: 503, RetryAfter: time.Hour, Err: errors.New("status 503")}
+	}
+	g.untilPost()
+	g.reporter.Sleep(func() {})
+	g.step()
+	g.answer = nil
+	g.reporter.Wake()
+	if took := g.untilPost(); took != time.Second {
+		t.Errorf("a report came after %s, want 1s", took)
+	}
+}
+
 // Waking a reporter that is about to sleep keeps it awake.
 func TestWakeBeforeSleep(t *testing.T) {
 	g := newRig(t)
