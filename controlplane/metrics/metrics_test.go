@@ -25,6 +25,7 @@ import (
 	"github.com/tollgate-apim/tollgate/controlplane/ledger"
 	"github.com/tollgate-apim/tollgate/controlplane/metrics"
 	"github.com/tollgate-apim/tollgate/controlplane/server"
+	"github.com/tollgate-apim/tollgate/controlplane/sharing"
 	"github.com/tollgate-apim/tollgate/controlplane/store"
 	"github.com/tollgate-apim/tollgate/table"
 	"github.com/tollgate-apim/tollgate/usage"
@@ -42,6 +43,7 @@ type world struct {
 	server  *server.Server
 	store   *broken
 	ledger  *ledger.Ledger
+	sharing *sharing.Sharing
 	metrics *metrics.Metrics
 }
 
@@ -59,7 +61,9 @@ func newWorldOf(t *testing.T, series int) *world {
 	w.ledger = ledger.New(ledger.Options{
 		Store: w.metrics.Store(w.store), Log: log, Series: series, Now: func() time.Time { return w.now },
 	})
+	w.sharing = sharing.New(sharing.Options{Store: w.metrics.Store(w.store), Log: log, Now: func() time.Time { return w.now }})
 	w.metrics.ObserveServer(w.server)
+	w.metrics.ObserveSharing(w.sharing)
 	w.metrics.ObserveLedger(w.ledger)
 	w.server.AddPage(metrics.Path, w.metrics.Handler())
 	return w
@@ -114,6 +118,26 @@ func (w *world) fill() {
 		caller, limited, dry, {API: "apps/api", Code: 401, Reason: "key_missing", Count: 7},
 	}})
 	w.metrics.Compiled(20 * time.Millisecond)
+	w.share()
+}
+
+// share has a gateway tell of a bucket with both limits.
+func (w *world) share() {
+	w.t.Helper()
+	w.sharing.UsePlans(map[string]table.Plan{"apps/plan": {
+		Quota: &table.Quota{Limit: 1000, Period: "1h"}, RateLimit: &table.RateLimit{Limit: 10, Period: "1s"},
+	}})
+	r := &usage.Report{Instance: instance(1), Sequence: 1, Sharing: true}
+	for range 2 {
+		told, _, err := w.sharing.Settle(w.t.Context(), r)
+		if err != nil {
+			w.t.Fatal(err)
+		}
+		r.Tenure = told.Number
+		for account, kind := range []string{usage.KindQuota, usage.KindRate, "none"} {
+			r.Entries = append(r.Entries, usage.Entry{Kind: kind, Bucket: "b", Plan: "apps/plan", Account: int64(account + 1), Wanted: 100, Over: int64(time.Second)})
+		}
+	}
 }
 
 // gather returns all families of metrics by name.
@@ -182,7 +206,9 @@ func TestMetrics(t *testing.T) {
 		"tollgate_table_change_kept_out 0", "tollgate_table_requests_waiting 0", "tollgate_store_up 1",
 		`tollgate_findings{check="secret",severity="error"} 1`, `tollgate_findings{check="orphan",severity="warning"} 1`,
 		`tollgate_compile_duration_seconds_bucket{le="0.01"} 0`, `tollgate_compile_duration_seconds_bucket{le="0.025"} 1`,
-		`tollgate_store_operations_total{operation="swap",result="ok"} 2`,
+		`tollgate_store_operations_total{operation="swap",result="ok"} 4`,
+		`tollgate_bucket_quota_remaining{bucket="b",plan="apps/plan"} 800`, `tollgate_bucket_rate_saturation_ratio{bucket="b",plan="apps/plan"} 1`,
+		`tollgate_report_entries_total{result="settled"} 2`, `tollgate_report_entries_total{result="unknown"} 1`, `tollgate_report_entries_total{result="failed"} 0`,
 	)
 	w.server.KeepOut(nil)
 	w.expect("tollgate_table_change_kept_out 1")

@@ -3,6 +3,7 @@ package server
 import (
 	"bytes"
 	"compress/gzip"
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -11,6 +12,7 @@ import (
 	"strings"
 	"sync/atomic"
 
+	"github.com/tollgate-apim/tollgate/controlplane/sharing"
 	"github.com/tollgate-apim/tollgate/usage"
 )
 
@@ -74,9 +76,24 @@ func (s *Server) serveReport(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
+	s.share(r.Context(), report, answer)
 	w.Header().Set("Cache-Control", "no-store")
 	s.writeJSON(w, http.StatusOK, typeOfTable, answer)
 	return nil
+}
+
+// share adds to the answer what the report asks for of limits that gateways share. The
+// report has been taken, so it is answered whatever comes of that: a gateway goes on
+// with the shares that it has, and asks again.
+func (s *Server) share(ctx context.Context, r *usage.Report, answer *usage.Answer) {
+	if s.sharing == nil {
+		return
+	}
+	tenure, shares, err := s.sharing.Settle(ctx, r)
+	answer.Tenure, answer.Shares = tenure, shares
+	if tenure != nil || err != nil {
+		answer.Next = min(answer.Next, sharing.Next.Seconds())
+	}
 }
 
 // readReport returns the body of a report, decompressed. The caller must call

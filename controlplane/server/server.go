@@ -20,6 +20,7 @@ import (
 	"github.com/tollgate-apim/tollgate/controlplane/compile"
 	"github.com/tollgate-apim/tollgate/controlplane/finding"
 	"github.com/tollgate-apim/tollgate/controlplane/ledger"
+	"github.com/tollgate-apim/tollgate/controlplane/sharing"
 	"github.com/tollgate-apim/tollgate/controlplane/signing"
 	"github.com/tollgate-apim/tollgate/controlplane/store"
 	"github.com/tollgate-apim/tollgate/table"
@@ -39,8 +40,9 @@ type Server struct {
 	keys   []ed25519.PrivateKey
 	split  *partition // of the table in force; nil if that is one document
 
-	ledger *ledger.Ledger
-	bodies allowance // of reports
+	ledger  *ledger.Ledger
+	sharing *sharing.Sharing // nil if limits are not shared
+	bodies  allowance        // of reports
 
 	access access
 	shelf  shelf
@@ -114,6 +116,9 @@ type Options struct {
 	// Ledger takes the reports of gateways; nil means one in the memory of this
 	// server. Somebody else must run it.
 	Ledger *ledger.Ledger
+	// Sharing divides limits among gateways, by the plans of the table in force; nil
+	// means that they are not shared.
+	Sharing *sharing.Sharing
 }
 
 // DefaultPartsAbove rows are about 2 MB.
@@ -130,7 +135,7 @@ func New(o Options) *Server {
 	closing := make(chan struct{})
 	s := &Server{
 		log: o.Log, partsAbove: o.PartsAbove, health: health{Status: "starting"},
-		ledger: o.Ledger, bodies: allowance{most: maxBodies},
+		ledger: o.Ledger, sharing: o.Sharing, bodies: allowance{most: maxBodies},
 		closing: closing, release: sync.OnceFunc(func() { close(closing) }),
 		unauthorized: seldom{log: o.Log}, forbidden: seldom{log: o.Log}, refused: seldom{log: o.Log},
 	}
@@ -176,6 +181,9 @@ func (s *Server) Publish(t *table.Table, change *compile.Change, findings []find
 		s.shelf.put(split.parts) // before anybody learns of them
 	} else {
 		s.shelf.put(nil)
+	}
+	if s.sharing != nil {
+		s.sharing.UsePlans(t.Plans)
 	}
 	if last != nil && last.name == d.name {
 		s.note(last, findings) // nobody who waits for another is disturbed

@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"math"
 	"time"
 
 	"github.com/tollgate-apim/tollgate/controlplane/shares"
@@ -171,7 +172,7 @@ func (b *bucket) settleRate(data []byte, now int64) (next []byte, keep time.Dura
 	}
 	b.state = Bucket{
 		Kind: usage.KindRate, Name: b.name, Plan: b.entries[len(b.entries)-1].entry.Plan,
-		Limit: plan.Limit, Period: plan.Period, Used: record.Saturation(*plan, now),
+		Limit: plan.Limit, Period: plan.Period, Used: math.Round(1000*record.Saturation(*plan, now)) / 1000,
 	}
 	return record.Encode(), keep, nil
 }

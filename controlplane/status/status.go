@@ -13,6 +13,8 @@ import (
 	"github.com/tollgate-apim/tollgate/controlplane/finding"
 	"github.com/tollgate-apim/tollgate/controlplane/ledger"
 	"github.com/tollgate-apim/tollgate/controlplane/server"
+	"github.com/tollgate-apim/tollgate/controlplane/sharing"
+	"github.com/tollgate-apim/tollgate/usage"
 )
 
 // Path is where a control plane says how it is, relative to its base URL.
@@ -86,10 +88,29 @@ type Count struct {
 }
 
 // Busiest are the applications and the APIs with the most requests in the last
-// minute, the most first.
+// minute, the most first, and of limits that gateways share those of which the largest
+// part is used.
 type Busiest struct {
-	Applications []Busy `json:"applications"`
-	APIs         []Busy `json:"apis"`
+	Applications []Busy   `json:"applications"`
+	APIs         []Busy   `json:"apis"`
+	Buckets      []Bucket `json:"buckets"`
+}
+
+// Bucket is a limit that gateways share, as it was when a gateway last told of it.
+type Bucket struct {
+	// Kind is quota or rate.
+	Kind   string `json:"kind"`
+	Bucket string `json:"bucket"`
+	Plan   string `json:"plan"`
+	// Limit is how many requests the plan allows in Period, a Go duration.
+	Limit  int64  `json:"limit"`
+	Period string `json:"period"`
+	// Used is what part of that gateways have used or hold, from 0 to 1; more after an
+	// edit of the plan.
+	Used float64 `json:"used"`
+	// Remaining is what is left of a quota.
+	Remaining *int64    `json:"remaining,omitempty"`
+	SettledAt time.Time `json:"settledAt"`
 }
 
 // Busy counts the requests of the last minute that had something in common.
@@ -112,13 +133,15 @@ type Gateway struct {
 	LastSeen time.Time `json:"lastSeen"`
 }
 
-// mostBusy is how many applications and APIs are told.
+// mostBusy is how many applications, APIs and buckets are told.
 const mostBusy = 10
 
 // Source is where documents come from.
 type Source struct {
 	Server *server.Server
 	Ledger *ledger.Ledger
+	// Sharing may be nil.
+	Sharing *sharing.Sharing
 	// StoreKind is what the ledger's store is called.
 	StoreKind string
 	// Now tells the time; nil means time.Now.
@@ -153,7 +176,7 @@ func (s Source) Document() *Document {
 	}
 	busiest := s.Ledger.Busiest(mostBusy)
 	d.Requests.LastMinute = countOf(busiest.All)
-	d.Busiest = Busiest{Applications: busy(busiest.Applications), APIs: busy(busiest.APIs)}
+	d.Busiest = Busiest{Applications: busy(busiest.Applications), APIs: busy(busiest.APIs), Buckets: s.buckets()}
 	for _, g := range s.Ledger.Gateways() {
 		d.Gateways = append(d.Gateways, Gateway{
 			Instance: g.Instance, Host: g.Host, Revision: g.Revision, Lag: d.Revision - g.Revision,
@@ -185,6 +208,24 @@ func busy(list []ledger.Busy) []Busy {
 	told := make([]Busy, len(list))
 	for i, b := range list {
 		told[i] = Busy{Name: b.Name, Count: countOf(b)}
+	}
+	return told
+}
+
+// buckets returns those of which the largest part is used.
+func (s Source) buckets() []Bucket {
+	told := []Bucket{}
+	if s.Sharing == nil {
+		return told
+	}
+	for _, b := range s.Sharing.Busiest(mostBusy) {
+		bucket := Bucket{
+			Kind: b.Kind, Bucket: b.Name, Plan: b.Plan, Limit: b.Limit, Period: b.Period.String(), Used: b.Used, SettledAt: b.SettledAt.UTC(),
+		}
+		if b.Kind == usage.KindQuota {
+			bucket.Remaining = &b.Remaining
+		}
+		told = append(told, bucket)
 	}
 	return told
 }

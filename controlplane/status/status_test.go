@@ -19,6 +19,7 @@ import (
 	"github.com/tollgate-apim/tollgate/controlplane/finding"
 	"github.com/tollgate-apim/tollgate/controlplane/ledger"
 	"github.com/tollgate-apim/tollgate/controlplane/server"
+	"github.com/tollgate-apim/tollgate/controlplane/sharing"
 	"github.com/tollgate-apim/tollgate/controlplane/status"
 	"github.com/tollgate-apim/tollgate/controlplane/store"
 	"github.com/tollgate-apim/tollgate/table"
@@ -31,7 +32,7 @@ var start = time.Date(2026, 11, 21, 17, 0, 0, 0, time.UTC)
 
 // documents are what the golden files show.
 func documents() map[string]*status.Document {
-	since := start.Add(-3 * time.Hour)
+	since, remaining := start.Add(-3*time.Hour), int64(600)
 	gateway := func(n, host string, revision int64, age float64, seen time.Duration) status.Gateway {
 		return status.Gateway{
 			Instance: strings.Repeat(n, 32), Host: host, Revision: revision, Lag: 42 - revision, TableAge: age, LastSeen: start.Add(-seen),
@@ -50,6 +51,10 @@ func documents() map[string]*status.Document {
 			Busiest: status.Busiest{
 				Applications: []status.Busy{{Name: "apps/weather-mobile", Count: status.Count{Requests: 1000, Refused: 4}}, {Name: "apps/b"}},
 				APIs:         []status.Busy{{Name: "apps/weather-api", Count: status.Count{Requests: 1200, Refused: 34}}},
+				Buckets: []status.Bucket{
+					{Kind: "rate", Bucket: "subscription apps/sub", Plan: "apps/plan", Limit: 100, Period: "1s", Used: 0.999, SettledAt: start.Add(-time.Second)},
+					{Kind: "quota", Bucket: "subscription apps/sub", Plan: "apps/plan", Limit: 1000, Period: "720h0m0s", Used: 0.4, Remaining: &remaining, SettledAt: start.Add(-time.Minute)},
+				},
 			},
 			Gateways: []status.Gateway{
 				gateway("0", "gw-1", 42, 0.5, time.Second), gateway("1", "gw-2", 41, 130, 90*time.Second),
@@ -184,7 +189,8 @@ func TestDocument(t *testing.T) {
 	log := slog.New(slog.DiscardHandler)
 	l := ledger.New(ledger.Options{Store: store.NewMemory(clock), Log: log, Now: clock})
 	s := server.New(server.Options{Log: log, Ledger: l})
-	s.AddPage(status.Path, status.Source{Server: s, Ledger: l, StoreKind: "kind", Now: clock})
+	shared := sharing.New(sharing.Options{Store: store.NewMemory(clock), Log: log, Now: clock})
+	s.AddPage(status.Path, status.Source{Server: s, Ledger: l, Sharing: shared, StoreKind: "kind", Now: clock})
 	look := func() string {
 		t.Helper()
 		w := httptest.NewRecorder()
@@ -227,6 +233,19 @@ func TestDocument(t *testing.T) {
 		if _, err := l.Take(t.Context(), report); err != nil {
 			t.Fatal(err)
 		}
+	}
+	shared.UsePlans(map[string]table.Plan{"apps/p": {Quota: &table.Quota{Limit: 100, Period: "1h"}, RateLimit: &table.RateLimit{Limit: 5, Period: "1s"}}})
+	report.Sharing = true
+	told, _, err := shared.Settle(t.Context(), report)
+	if err != nil {
+		t.Fatal(err)
+	}
+	report.Tenure, report.Entries = told.Number, []usage.Entry{
+		{Kind: usage.KindQuota, Bucket: "b", Plan: "apps/p", Account: 1, Wanted: 5, Over: int64(time.Second)},
+		{Kind: usage.KindRate, Bucket: "b", Plan: "apps/p", Account: 2, Wanted: 50, Over: int64(time.Second)},
+	}
+	if _, _, err := shared.Settle(t.Context(), report); err != nil {
+		t.Fatal(err)
 	}
 	now = start.Add(10 * time.Second)
 	got := strings.Replace(look(), published, "PUBLISHED", 1)

@@ -23,6 +23,7 @@ func (d *Document) Text(w io.Writer) error {
 	t.flush()
 	t.busy("APPLICATION, IN THE LAST MINUTE", d.Busiest.Applications)
 	t.busy("API, IN THE LAST MINUTE", d.Busiest.APIs)
+	t.buckets(d)
 	t.gateways(d) // of which there may be many
 	return t.err
 }
@@ -182,6 +183,22 @@ func (t *text) busy(title string, busy []Busy) {
 	t.line(title, "REQUESTS", "REFUSED")
 	for _, b := range busy {
 		t.line(b.Name, fmt.Sprint(b.Requests), fmt.Sprint(b.Refused))
+	}
+	t.flush()
+}
+
+func (t *text) buckets(d *Document) {
+	if len(d.Busiest.Buckets) == 0 {
+		return
+	}
+	t.line("")
+	t.line("SHARED LIMIT", "KIND", "PLAN", "ALLOWED", "USED", "LEFT", "SETTLED")
+	for _, b := range d.Busiest.Buckets {
+		left := ""
+		if b.Remaining != nil {
+			left = fmt.Sprint(*b.Remaining)
+		}
+		t.line(b.Bucket, b.Kind, b.Plan, fmt.Sprintf("%d in %s", b.Limit, b.Period), fmt.Sprintf("%.0f%%", 100*b.Used), left, ago(d.Time.Sub(b.SettledAt)))
 	}
 	t.flush()
 }

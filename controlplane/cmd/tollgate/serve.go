@@ -23,6 +23,7 @@ import (
 	"github.com/tollgate-apim/tollgate/controlplane/reload"
 	"github.com/tollgate-apim/tollgate/controlplane/revision"
 	"github.com/tollgate-apim/tollgate/controlplane/server"
+	"github.com/tollgate-apim/tollgate/controlplane/sharing"
 	"github.com/tollgate-apim/tollgate/controlplane/signing"
 	"github.com/tollgate-apim/tollgate/controlplane/status"
 	"github.com/tollgate-apim/tollgate/controlplane/watch"
@@ -116,11 +117,13 @@ func serve(ctx context.Context, o serveOptions, stderr io.Writer) (err error) {
 	kept := watched.Store(opened)
 	defer func() { err = errors.Join(err, kept.Close()) }()
 	book := ledger.New(ledger.Options{Store: kept, Log: log, Series: o.series})
-	s := server.New(server.Options{Log: log, PartsAbove: o.partsAbove, Ledger: book})
+	shared := sharing.New(sharing.Options{Store: kept, Log: log})
+	s := server.New(server.Options{Log: log, PartsAbove: o.partsAbove, Ledger: book, Sharing: shared})
 	watched.ObserveServer(s)
 	watched.ObserveLedger(book)
+	watched.ObserveSharing(shared)
 	s.AddPage(metrics.Path, watched.Handler())
-	s.AddPage(status.Path, status.Source{Server: s, Ledger: book, StoreKind: o.store.kind()})
+	s.AddPage(status.Path, status.Source{Server: s, Ledger: book, Sharing: shared, StoreKind: o.store.kind()})
 	files, err := reload.Start(log, append(o.sources(s, log), storeSources...)...)
 	if err != nil {
 		return err

@@ -1,0 +1,120 @@
+package server_test
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"log/slog"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/tollgate-apim/tollgate/controlplane/ledger"
+	"github.com/tollgate-apim/tollgate/controlplane/server"
+	"github.com/tollgate-apim/tollgate/controlplane/sharing"
+	"github.com/tollgate-apim/tollgate/controlplane/store"
+	"github.com/tollgate-apim/tollgate/table"
+	"github.com/tollgate-apim/tollgate/usage"
+)
+
+// shareless is a store that does not hold what is about shares.
+type shareless struct {
+	store.Store
+	failing bool
+}
+
+func (s *shareless) Get(ctx context.Context, keys ...string) ([]store.Value, time.Time, error) {
+	for _, key := range keys {
+		if s.failing && strings.HasPrefix(key, "share/") {
+			return nil, time.Time{}, errors.New("password in an error")
+		}
+	}
+	return s.Store.Get(ctx, keys...)
+}
+
+// newSharing returns a server that shares limits, and its ledger.
+func newSharing(t *testing.T, s store.Store) (*server.Server, *ledger.Ledger) {
+	t.Helper()
+	log := slog.New(slog.DiscardHandler)
+	l := ledger.New(ledger.Options{Store: s, Log: log})
+	return server.New(server.Options{Log: log, Ledger: l, Sharing: sharing.New(sharing.Options{Store: s, Log: log})}), l
+}
+
+// publishPlans puts plans in force.
+func publishPlans(t *testing.T, s *server.Server, revision int64, plans map[string]table.Plan) {
+	t.Helper()
+	err := s.Publish(&table.Table{
+		Revision: revision, IssuedAt: time.Now(), Plans: plans, APIs: map[string]table.API{},
+		Subscriptions: map[string]table.Subscription{}, Applications: map[string]table.Application{}, Keys: map[string][]table.Holder{},
+	}, nil, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// tell posts a report of a request and of entries, and returns the answer.
+func tell(t *testing.T, s *server.Server, sequence, tenure int64, entries ...usage.Entry) *usage.Answer {
+	t.Helper()
+	data, err := json.Marshal(usage.Report{
+		Instance: instance, Sequence: sequence, Sharing: true, Tenure: tenure, Entries: entries, Usage: []usage.Row{{API: "apps/api", Count: 1}},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	res := post(s, string(data))
+	text := body(t, res)
+	answer, err := usage.DecodeAnswer([]byte(text), sequence)
+	if err != nil || res.StatusCode != 200 {
+		t.Fatalf("got %d, %v: %s", res.StatusCode, err, text)
+	}
+	return answer
+}
+
+func TestShares(t *testing.T) {
+	kept := &shareless{Store: store.NewMemory(nil)}
+	s, l := newSharing(t, kept)
+	entry := usage.Entry{Kind: usage.KindQuota, Bucket: "b", Plan: "apps/p", Account: 1, Wanted: 10, Over: int64(time.Second)}
+	first := tell(t, s, 1, 0, entry)
+	if first.Tenure == nil || len(first.Shares) != 0 {
+		t.Fatalf("got %+v", first)
+	}
+	tenure := first.Tenure.Number
+	if got := tell(t, s, 2, tenure, entry); len(got.Shares) != 0 {
+		t.Errorf("before the first table: got %+v", got.Shares)
+	}
+	publishPlans(t, s, 1, map[string]table.Plan{"apps/p": {Quota: &table.Quota{Limit: 1000, Period: "1h"}}})
+	for range 2 { // again, because the answer was lost
+		got := tell(t, s, 3, tenure, entry)
+		if len(got.Shares) != 1 || got.Shares[0].Granted != 20 || got.Tenure == nil || got.Next != 1 {
+			t.Errorf("got %+v", got)
+		}
+	}
+	publishPlans(t, s, 2, map[string]table.Plan{"apps/p": {Quota: &table.Quota{Limit: 10, Period: "1h"}}})
+	if got := tell(t, s, 4, tenure, entry); len(got.Shares) != 1 || got.Shares[0].Granted != 20 || got.Shares[0].Keep > 10 {
+		t.Errorf("with a lower quota: got %+v", got)
+	}
+	publishPlans(t, s, 3, map[string]table.Plan{})
+	if got := tell(t, s, 5, tenure, entry); len(got.Shares) != 0 {
+		t.Errorf("without the plan: got %+v", got)
+	}
+	publishPlans(t, s, 4, map[string]table.Plan{"apps/p": {Quota: &table.Quota{Limit: 1000, Period: "1h"}}})
+	kept.failing = true
+	if got := tell(t, s, 6, tenure, entry); len(got.Shares) != 0 || got.Tenure != nil {
+		t.Errorf("without records: got %+v", got)
+	}
+	if got := counted(l); got != 6 {
+		t.Errorf("counted %d requests, want 6", got)
+	}
+	if got := l.Reports(); got != (ledger.Reports{Accepted: 6, Duplicate: 1}) {
+		t.Errorf("got %+v", got)
+	}
+}
+
+// TestNotShared has a control plane that does not share limits.
+func TestNotShared(t *testing.T) {
+	s, _ := newCounting(store.NewMemory(nil))
+	got := tell(t, s, 1, 0, usage.Entry{Kind: usage.KindQuota, Bucket: "b", Plan: "apps/p", Account: 1, Over: 1})
+	if got.Tenure != nil || got.Shares != nil {
+		t.Errorf("got %+v", got)
+	}
+}
