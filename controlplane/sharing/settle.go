@@ -166,7 +166,7 @@ func (b *bucket) settleRate(data []byte, now int64) (next []byte, keep time.Dura
 		p := &b.entries[i]
 		plan = p.limit.rate
 		if p.alive(now) {
-			p.share = record.Settle(*plan, p.job.tenure.number, entryOf(p.entry), now)
+			p.share = record.Settle(*plan, p.job.tenure.at(now), entryOf(p.entry), now)
 		}
 		keep = max(keep, record.Keep(now))
 	}
@@ -187,7 +187,7 @@ func (b *bucket) settleQuota(data []byte, now int64) (next []byte, keep time.Dur
 		p := &b.entries[i]
 		plan = p.limit.quota
 		if p.alive(now) {
-			p.share = record.Settle(*plan, p.job.tenure.number, entryOf(p.entry), now)
+			p.share = record.Settle(*plan, p.job.tenure.at(now), entryOf(p.entry), now)
 		}
 		keep = max(keep, record.Keep(*plan, now))
 	}

@@ -26,7 +26,7 @@ var registryTTL = shares.Horizons[len(shares.Horizons)-1] + 2*shares.TenureLife
 // tenure is one that the registry has.
 type tenure struct {
 	number int64
-	ranks  []int64
+	ranks  [len(shares.Horizons)]int64
 	// ends is when its standing credits end, in nanoseconds of the store's time. It
 	// is alive for somewhat longer.
 	ends int64
@@ -50,9 +50,14 @@ func (t *tenures) estimate(now time.Time) int64 {
 	return t.seen + int64(max(0, now.Sub(t.seenAt)))
 }
 
+// at returns the tenure as package shares has it, at a time of the store's.
+func (t *tenure) at(now int64) shares.Tenure {
+	return shares.Tenure{Number: t.number, Ranks: t.ranks, Lasts: t.ends - now}
+}
+
 // told returns what a gateway is told of its tenure at a time of the store's.
 func (t *tenures) told(of *tenure, now int64) *usage.Tenure {
-	return &usage.Tenure{Number: of.number, Ranks: of.ranks, Lasts: of.ends - now, Gateways: t.alive}
+	return &usage.Tenure{Number: of.number, Ranks: of.ranks[:], Lasts: of.ends - now, Gateways: t.alive}
 }
 
 // register gives each job its tenure, new ones if need be. Jobs without one have an
@@ -119,7 +124,7 @@ func (s *Sharing) registerOnce(ctx context.Context, open []*job) (done bool, err
 			j.err = err
 			continue
 		}
-		given[i] = tenure{number: t.Number, ranks: t.Ranks[:], ends: now + t.Lasts}
+		given[i] = tenure{number: t.Number, ranks: t.Ranks, ends: now + t.Lasts}
 		changed = changed || more
 	}
 	if changed {
