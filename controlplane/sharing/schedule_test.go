@@ -5,11 +5,10 @@ import (
 	"encoding/json"
 	"flag"
 	"fmt"
+	"log/slog"
 	"math/rand/v2"
 	"testing"
 	"time"
-
-	"log/slog"
 
 	"github.com/tollgate-apim/tollgate/controlplane/store"
 	"github.com/tollgate-apim/tollgate/controlplane/store/redistest"
@@ -20,7 +19,7 @@ import (
 
 var (
 	seed      = flag.Uint64("seed", 0, "run the schedule of one seed alone")
-	schedules = flag.Uint64("schedules", 60, "how many schedules are run")
+	schedules = flag.Uint64("schedules", usualSchedules, "how many schedules are run")
 )
 
 const (
@@ -91,7 +90,7 @@ func (s timed) Get(ctx context.Context, keys ...string) ([]store.Value, time.Tim
 // TestSchedulesOnRedis has each control plane use a Redis by its own connections.
 func TestSchedulesOnRedis(t *testing.T) {
 	address := "redis://" + redistest.Start(t).Address
-	for n := range uint64(3) {
+	for n := range uint64(usualSchedules/20 + 1) {
 		if *seed != 0 {
 			n = *seed
 		}
