@@ -8,6 +8,7 @@
 package usage
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -40,6 +41,15 @@ const (
 	maxText  = 1024
 	maxTitle = 4096
 )
+
+// maxElements is how many elements any list of a report has at most. It is more
+// than each of them may have, so that those can tell what is wrong with them, and
+// bounds what a list of next to nothing takes when it is decoded.
+const maxElements = 2 * MaxRows
+
+// maxProblem is how many characters of what is wrong with JSON are told: that may
+// quote a number, which may be as long as the whole text.
+const maxProblem = 200
 
 // instanceDigits is the length of Report.Instance.
 const instanceDigits = 32
@@ -110,14 +120,49 @@ type Answer struct {
 // wrong with it. Unknown fields are ignored, so that an older control plane can
 // read a newer gateway.
 func Decode(data []byte) (*Report, error) {
+	if crowded(data, maxElements) {
+		return nil, fmt.Errorf("decoding report: has a list of more than %d elements", maxElements)
+	}
 	r := &Report{}
 	if err := json.Unmarshal(data, r); err != nil {
-		return nil, fmt.Errorf("decoding report: %w", err)
+		return nil, fmt.Errorf("decoding report: %.*s", maxProblem, err.Error())
 	}
 	if err := validate(r); err != nil {
 		return nil, fmt.Errorf("validating report: %w", err)
 	}
 	return r, nil
+}
+
+// crowded says whether a list, or an object, that is directly in the object that data
+// holds as JSON has more elements than most. Of what is no JSON it says anything.
+func crowded(data []byte, most int) bool {
+	if bytes.Count(data, []byte{','}) < most {
+		return false
+	}
+	depth, commas, quoted := 0, 0, false
+	for i := 0; i < len(data); i++ {
+		c := data[i]
+		switch {
+		case quoted && c == '\\':
+			i++
+		case c == '"':
+			quoted = !quoted
+		case quoted:
+		case c == '{' || c == '[':
+			depth++
+			if depth == 2 {
+				commas = 0
+			}
+		case c == '}' || c == ']':
+			depth--
+		case c == ',' && depth == 2:
+			commas++
+			if commas == most {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 func validate(r *Report) error {
@@ -208,7 +253,7 @@ func shortened(text string, most int) string {
 func DecodeAnswer(data []byte, sequence int64) (*Answer, error) {
 	a := &Answer{}
 	if err := json.Unmarshal(data, a); err != nil {
-		return nil, fmt.Errorf("decoding answer: %w", err)
+		return nil, fmt.Errorf("decoding answer: %.*s", maxProblem, err.Error())
 	}
 	if a.Sequence != sequence {
 		return nil, fmt.Errorf("sequence: %d, must be that of the report, %d", a.Sequence, sequence)

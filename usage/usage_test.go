@@ -69,6 +69,47 @@ func TestDecodeTellsWhatIsWrong(t *testing.T) {
 	}
 }
 
+// TestCrowded has lists of next to nothing, which would take many times their text
+// in memory.
+func TestCrowded(t *testing.T) {
+	for _, test := range []struct {
+		data string
+		want bool
+	}{
+		{`{"a": [1, 2, 3]}`, false},
+		{`{"a": [1, 2, 3, 4]}`, true},
+		{`{"a": [1, 2, 3], "b": [1, 2, 3]}`, false},
+		{`{"a": [1], "b": [{}, {}, {}, {}], "c": []}`, true},
+		{`{"a": [{"a": 1, "b": [2, 3]}, [4, 5], 6]}`, false},
+		{`{"a": [{"a": 1, "b": [2, 3]}, [4, 5], 6, 7]}`, true},
+		{`{"a": {"a": 1, "b": 2, "c": 3, "d": 4}}`, true},
+		{`{"a": "1,2,3,4", "b": [",,", ",\",", "\\"]}`, false},
+		{`{"a": ["[", "]", "\"[", "\\", 5]}`, true},
+		{`{"a": 1, "b": 2, "c": 3, "d": 4, "e": 5}`, false},
+		{`,,,,,,`, false},
+		{`]]],,,,"\`, false},
+	} {
+		if got := crowded([]byte(test.data), 3); got != test.want {
+			t.Errorf("%s: got %t", test.data, got)
+		}
+	}
+	data := []byte(`{"instance": "` + instance + `", "sequence": 1, "usage": [` + strings.Repeat("1,", maxElements) + `1]}`)
+	if _, err := Decode(data); err == nil || !strings.Contains(err.Error(), "decoding report: has a list of more than 131072 elements") {
+		t.Errorf("got %v", err)
+	}
+}
+
+// TestProblemsAreShort has JSON of which errors quote as much as they like.
+func TestProblemsAreShort(t *testing.T) {
+	long := strings.Repeat("1", 1<<16)
+	if _, err := Decode([]byte(body("17", long))); err == nil || len(err.Error()) > 300 || !strings.Contains(err.Error(), "cannot unmarshal number 111") {
+		t.Errorf("a report: got %.400v", err)
+	}
+	if _, err := DecodeAnswer([]byte(`{"sequence": `+long+`}`), 17); err == nil || len(err.Error()) > 300 {
+		t.Errorf("an answer: got %.400v", err)
+	}
+}
+
 func TestDecodeAnswer(t *testing.T) {
 	a, err := DecodeAnswer([]byte(`{"sequence": 17, "next": 2.5, "unknown": 1}`), 17)
 	if err != nil || a.Next != 2.5 {
