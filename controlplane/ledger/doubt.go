@@ -15,8 +15,8 @@ const (
 	maxDoubtRows = 1 << 20
 	// maxDoubtTries is how many attempts at one report are remembered.
 	maxDoubtTries = 100
-	// doubtFor is for how long one may be in doubt. What has not been found in
-	// the store by then never got there.
+	// doubtFor is for how long one may be in doubt. What is not found in the store
+	// after that never got there.
 	doubtFor = time.Hour
 )
 
@@ -67,9 +67,12 @@ func (d *doubts) remove(instance string, sequence int64) {
 	}
 }
 
-// instances returns the gateways with a report in doubt, and forgets reports that
-// have been so for too long.
-func (d *doubts) instances(now time.Time) []string {
+// instances returns the gateways with a report in doubt.
+func (d *doubts) instances() []string { return slices.Sorted(maps.Keys(d.of)) }
+
+// expire forgets reports that have been in doubt for too long. The store must just
+// have been asked: while it is away, nobody can know whether they got there.
+func (d *doubts) expire(now time.Time) {
 	for instance, reports := range d.of {
 		for sequence, doubt := range reports {
 			if now.Sub(doubt.since) >= doubtFor {
@@ -77,7 +80,6 @@ func (d *doubts) instances(now time.Time) []string {
 			}
 		}
 	}
-	return slices.Sorted(maps.Keys(d.of))
 }
 
 // doubt notes an attempt of which nobody knows whether it was made.

@@ -276,7 +276,7 @@ func (l *Ledger) tend(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), storeTimeout)
 	defer cancel()
 	l.mu.Lock()
-	open := l.doubts.instances(l.now())
+	open := l.doubts.instances()
 	idle := l.now().Sub(l.health.asked) >= askEvery
 	l.mu.Unlock()
 	if len(open) == 0 && !idle {
@@ -289,4 +289,7 @@ func (l *Ledger) tend(ctx context.Context) {
 	for i, instance := range open {
 		l.settle(instance, records[i])
 	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.doubts.expire(l.now())
 }

@@ -383,10 +383,34 @@ func TestDoubtsAreBounded(t *testing.T) {
 	if got := l.Reports(); got.Lost != 1 || !strings.Contains(log.String(), "sequence=1 requests=77") {
 		t.Errorf("got %+v and the log %s", got, log.String())
 	}
-	c.Time = start.Add(doubtFor)
-	l.tend(t.Context())
+	for _, after := range []time.Duration{doubtFor - 1, doubtFor} {
+		c.Time = start.Add(after)
+		l.tend(t.Context())
+		if forgotten := l.doubts.count == 0; forgotten != (after == doubtFor) {
+			t.Errorf("after %v there are %d doubts", after, l.doubts.count)
+		}
+	}
 	if l.doubts.count != 0 || l.doubts.rows != 0 {
 		t.Errorf("after an hour there are %d doubts of %d rows", l.doubts.count, l.doubts.rows)
+	}
+}
+
+// TestStoreIsAwayForLong has a store that makes a change, and then says nothing for
+// longer than a report may be in doubt.
+func TestStoreIsAwayForLong(t *testing.T) {
+	c := &clock{start}
+	s := &faulty{Store: store.NewMemory(c.now), after: once(errAway)}
+	l := newLedger(s, c, nil)
+	if _, err := l.Take(t.Context(), report(1, 1, 1)); !errors.Is(err, ErrStore) {
+		t.Fatal(err)
+	}
+	s.get = func() error { return errAway }
+	c.Time = start.Add(2 * doubtFor)
+	l.tend(t.Context())
+	s.get = nil
+	mustTake(t, l, report(1, 1, 1))
+	if total(l) != 1 || l.doubts.count != 0 {
+		t.Errorf("counted %d, with %d doubts", total(l), l.doubts.count)
 	}
 }
 
