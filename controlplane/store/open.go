@@ -10,7 +10,8 @@ type Options struct {
 	// State is the file that a store in memory is kept in; "" for none.
 	State string
 	// Password returns the password that stands in place of the address's. It is
-	// asked for each new connection. nil is for the address's.
+	// asked for each new connection, but those to sentinels: what they are told is
+	// asked by Open. nil is for the address's.
 	Password func() string
 	// Authorities returns those that the certificate of a server must be of. They
 	// are asked for each new connection. nil, also what it returns, is for those

@@ -56,8 +56,7 @@ type storeSecrets struct {
 	authorities atomic.Pointer[x509.CertPool]
 }
 
-// open returns the store and the files that change how it is reached. These must
-// have been read before it is asked.
+// open returns the store and the files that change how it is reached.
 func (o *storeOptions) open(log *slog.Logger) (store.Store, []reload.Source, error) {
 	address, err := store.ParseAddress(o.address)
 	if err != nil {
@@ -86,6 +85,10 @@ func (o *storeOptions) open(log *slog.Logger) (store.Store, []reload.Source, err
 			secrets.authorities.Store(authorities)
 			return nil
 		}})
+	}
+	// What is to reach sentinels asks for the password now, and all others later.
+	if _, err := reload.Start(log, sources...); err != nil {
+		return nil, nil, err
 	}
 	s, err := store.Open(address, options)
 	if err != nil {

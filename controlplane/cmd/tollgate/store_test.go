@@ -92,3 +92,25 @@ func TestServeRedis(t *testing.T) {
 		}
 	}
 }
+
+// TestServeSentinel tells sentinels the password of the file.
+func TestServeSentinel(t *testing.T) {
+	const secret = "secret"
+	server := redistest.Start(t, "--requirepass", secret)
+	sentinel := redistest.StartSentinel(t, "limits", server)
+	if err := sentinel.Client().Do(t.Context(), "acl", "setuser", "default", "resetpass", ">"+secret).Err(); err != nil {
+		t.Fatal(err)
+	}
+	password := filepath.Join(t.TempDir(), "password")
+	if err := os.WriteFile(password, []byte(secret), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	address := "redis-sentinel://" + sentinel.Address + "/limits?sentinel-auth=true"
+	p, report := startWithStore(t, "--store", address, "--store-password-file", password)
+	expect(t, "by a sentinel", report, 1, 200)
+	p.stop()
+	missing := startServe(t, "--manifests", t.TempDir(), "--listen", "127.0.0.1:0", "--store", address, "--store-password-file", password+"s")
+	if err := <-missing.ended; err == nil || !strings.Contains(err.Error(), "--store-password-file: ") {
+		t.Errorf("without the file: got %v", err)
+	}
+}
