@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/tollgate-apim/tollgate/feed"
+	hold "github.com/tollgate-apim/tollgate/holding"
 	"github.com/tollgate-apim/tollgate/quota"
 	"github.com/tollgate-apim/tollgate/reporter"
 	"github.com/tollgate-apim/tollgate/usage"
@@ -22,8 +23,21 @@ import (
 type account struct {
 	counters *quota.Store
 	reporter *reporter.Reporter
+	// holdings are what was lent of limits that are shared. now is the clock of
+	// that, in nanoseconds.
+	holdings *hold.Store
+	now      func() int64
 
 	mu sync.Mutex
+	// sharing says that there are limits that are shared, shared that the last
+	// answer shared any, and toldUnshared that it did not.
+	sharing, shared, toldUnshared bool
+	// sentAt is when the last report was sent, answeredAt when the last one was
+	// that was answered with shares, and failing that the last one got no answer.
+	sentAt, answeredAt int64
+	failing            bool
+	// lostFrom is from when on limits are lost. It is only used atomically.
+	lostFrom *int64
 	// poster is the feed whose endpoint gets reports, and tell is told of that;
 	// nil while there is none.
 	poster *feed.Feed
@@ -47,13 +61,21 @@ func init() {
 		a := &account{
 			counters:  quota.NewStore(maxCounters),
 			anonymous: map[usage.Row]*int64{},
+			lostFrom:  new(int64),
+			now:       func() int64 { return int64(time.Since(started)) },
 		}
+		a.judgeLocked()
+		a.holdings = hold.NewStore(maxCounters, func() { a.reporter.Hurry() })
 		host, _ := os.Hostname()
 		a.reporter = reporter.New(reporter.Config{
 			Instance: newInstance(),
 			Host:     host,
 			Collect:  func(add func(usage.Row), last bool) { a.collect(add, last) },
 			State:    func() (int64, time.Duration) { return a.state() },
+			Sharing:  func() bool { return a.shares() },
+			Active:   func() bool { return a.holdings.Active() },
+			Entries:  func() (int64, []usage.Entry) { return a.entries() },
+			Answered: func(answer *usage.Answer) { a.answered(answer) },
 			Post:     func(body []byte) feed.Reply { return a.post(body) },
 			Report:   func(line string, failed bool) { a.report(line, failed) },
 			Timing:   timing,
@@ -90,7 +112,10 @@ func (a *account) post(body []byte) feed.Reply {
 	if f == nil {
 		return feed.Reply{Err: errors.New("no middleware is in use")}
 	}
-	return feed.Post(f, usage.Path, body)
+	a.sending()
+	reply := feed.Post(f, usage.Path, body)
+	a.sent(reply.Err != nil)
+	return reply
 }
 
 func (a *account) report(line string, failed bool) {

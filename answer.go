@@ -60,6 +60,8 @@ func newAnswers(s *settings) map[string]*answer {
 			"The subscription does not include this operation.", "", ""),
 		quota.RateLimited: newAnswer(s, http.StatusTooManyRequests, quota.RateLimited,
 			"The rate limit is used up.", "", ""),
+		limitsUnavailable: newAnswer(s, http.StatusTooManyRequests, limitsUnavailable,
+			"The gateway cannot share limits with others at present.", "", ""),
 		quota.QuotaExceeded: newAnswer(s, http.StatusTooManyRequests, quota.QuotaExceeded,
 			"The quota is used up.", "", ""),
 	}

@@ -3,8 +3,10 @@ package tollgate
 import (
 	"crypto/sha256"
 	"sync"
+	"sync/atomic"
 	"time"
 
+	hold "github.com/tollgate-apim/tollgate/holding"
 	"github.com/tollgate-apim/tollgate/matcher"
 	"github.com/tollgate-apim/tollgate/quota"
 )
@@ -30,8 +32,9 @@ type caller struct {
 	keyTitle     []string
 	titled       bool // false: keyTitle is nil
 
-	// limited is false where there is nothing to count.
-	limited bool
+	// limited is false where there is nothing to count, and shared says that
+	// limits are shared with other gateways.
+	limited, shared bool
 	// allowance is nil if the store has no room for its counters.
 	allowance *quota.Allowance
 	// counter, interval and depth are for quota.TakeToken, if the caller is brisk.
@@ -39,6 +42,11 @@ type caller struct {
 	interval, depth int64
 	rated           bool // by a rate limit
 	quotaed         bool // by a quota
+	// lent is what takes the place of allowance, and part that of counter, if the
+	// limits are shared; fair has the caller's *fairShare while they are lost.
+	lent *hold.Allowance
+	part *hold.Holding
+	fair *atomic.Value
 	// policy is the RateLimit-Policy header.
 	policy []string
 
@@ -62,8 +70,9 @@ type caller struct {
 }
 
 // newCaller makes a caller ready.
-func newCaller(who *matcher.Caller, src *source, digest string) *caller {
+func newCaller(who *matcher.Caller, src *source, shared bool, digest string) *caller {
 	c := &caller{
+		shared:  shared,
 		refusal: who.Refusal, filtered: who.Filtered, who: who,
 		digest: digest, refused: make([]int64, len(refusable)),
 	}
@@ -81,7 +90,11 @@ func newCaller(who *matcher.Caller, src *source, digest string) *caller {
 	c.limited = c.rated || c.quotaed
 	if c.limited {
 		c.policy = []string{policy(g)}
-		c.allowance = newAllowance(g, src)
+		if shared {
+			lend(c, g, src)
+		} else {
+			c.allowance = newAllowance(g, src)
+		}
 	}
 	c.free = !c.filtered && !c.limited
 	if c.free {

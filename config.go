@@ -33,8 +33,12 @@ type Config struct {
 	// ErrorBody is "problem" for RFC 9457 problem details, or "empty".
 	ErrorBody string `json:"errorBody"`
 	DryRun    bool   `json:"dryRun"`
-	// Limits says who shares counters: "local" for the routers of one Traefik.
+	// Limits says who shares counters: "local" for the routers of one Traefik,
+	// "shared" for all gateways of a control plane.
 	Limits string `json:"limits"`
+	// OnLimitsLost says what to do with requests while limits cannot be shared and
+	// what was lent has run out: "refuse", "fair-share" or "admit".
+	OnLimitsLost string `json:"onLimitsLost"`
 }
 
 // Sync says where the table comes from.
@@ -99,8 +103,9 @@ func CreateConfig() *Config {
 			Plan:         "X-Api-Plan",
 			KeyTitle:     "X-Api-Key-Title",
 		},
-		ErrorBody: "problem",
-		Limits:    "local",
+		ErrorBody:    "problem",
+		Limits:       "local",
+		OnLimitsLost: lostRefuse,
 	}
 }
 
@@ -128,6 +133,8 @@ type settings struct {
 	identity        identityNames
 	problemBody     bool
 	dryRun          bool
+	shared          bool
+	onLimitsLost    string
 }
 
 // syncSettings is what a source is made of. Middlewares with equal ones share it.
@@ -164,6 +171,7 @@ func newSettings(c *Config) (*settings, error) {
 		hideCredentials: c.HideCredentials,
 		identity:        p.identity(c.IdentityHeaders),
 		problemBody:     c.ErrorBody == "problem",
+		onLimitsLost:    c.OnLimitsLost,
 	}
 
 	if !namespacedName.MatchString(c.API) {
@@ -188,9 +196,14 @@ func newSettings(c *Config) (*settings, error) {
 	switch c.Limits {
 	case "local":
 	case "shared":
-		p.add("limits", c.Limits, `is not supported yet; must be "local"`)
+		s.shared = true
 	default:
-		p.add("limits", c.Limits, `must be "local"`)
+		p.add("limits", c.Limits, `must be "local" or "shared"`)
+	}
+	switch c.OnLimitsLost {
+	case lostRefuse, lostFairShare, lostAdmit:
+	default:
+		p.add("onLimitsLost", c.OnLimitsLost, `must be "refuse", "fair-share" or "admit"`)
 	}
 	if c.DryRun {
 		s.dryRun, s.hideCredentials, s.identity.refusal = true, false, dryRunHeader

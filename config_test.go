@@ -122,8 +122,8 @@ func TestConfigErrors(t *testing.T) {
 
 		{"errorBody", func(c *Config) { c.ErrorBody = "json" }, `errorBody: "json" must be "problem" or "empty"`},
 		{"no errorBody", func(c *Config) { c.ErrorBody = "" }, `errorBody: "" must be "problem" or "empty"`},
-		{"limits", func(c *Config) { c.Limits = "global" }, `limits: "global" must be "local"`},
-		{"shared limits", func(c *Config) { c.Limits = "shared" }, `limits: "shared" is not supported yet; must be "local"`},
+		{"limits", func(c *Config) { c.Limits = "global" }, `limits: "global" must be "local" or "shared"`},
+		{"lost limits", func(c *Config) { c.OnLimitsLost = "wait" }, `onLimitsLost: "wait" must be "refuse", "fair-share" or "admit"`},
 		{"identity in the header of dry runs", func(c *Config) { c.IdentityHeaders.Plan = "x-tollgate-dry-run" },
 			`identityHeaders.plan: "x-tollgate-dry-run" must not be the header of dry runs`},
 		{"relative cacheFile", func(c *Config) { c.Sync.CacheFile = "x" }, `sync.cacheFile: "x" ` + file},

@@ -36,6 +36,8 @@ type gateway struct {
 	// answers holds the refusals by their reason.
 	answers map[string]*answer
 	dryRun  bool
+	// onLimitsLost is for shared limits.
+	onLimitsLost string
 }
 
 // New returns the middleware, or an error that tells everything that is wrong
@@ -51,7 +53,7 @@ func New(ctx context.Context, next http.Handler, config *Config, _ string) (http
 	g := &gateway{
 		api:             s.api,
 		source:          src,
-		held:            src.view(ctx, viewed{s.api, s.keySource.header, s.keySource.prefix}),
+		held:            src.view(ctx, viewed{s.api, s.keySource.header, s.keySource.prefix, s.shared}),
 		maxStaleness:    s.maxStaleness,
 		keySource:       s.keySource,
 		header:          s.keySource.header,
@@ -60,6 +62,7 @@ func New(ctx context.Context, next http.Handler, config *Config, _ string) (http
 		identity:        &s.identity,
 		answers:         newAnswers(s),
 		dryRun:          s.dryRun,
+		onLimitsLost:    s.onLimitsLost,
 	}
 	countAnswers(src.account, g.api, g.dryRun, g.answers)
 	admitted := next
@@ -67,6 +70,10 @@ func New(ctx context.Context, next http.Handler, config *Config, _ string) (http
 		admitted = http.HandlerFunc(decided)
 	}
 	h := handler(admitted, g)
+	if s.shared {
+		src.account.share()
+		h = sharedHandler(admitted, g)
+	}
 	if g.maxStaleness > 0 {
 		h = whileFresh(h, g)
 	}

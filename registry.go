@@ -246,6 +246,7 @@ func publicKeys(keys []string) []ed25519.PublicKey {
 type viewed struct {
 	api            string
 	header, prefix string // of the key source
+	shared         bool   // limits
 }
 
 // view returns where a view stands, for as long as ctx lasts.
@@ -269,7 +270,7 @@ func (s *source) useView(of viewed) *heldView {
 		held = &heldView{}
 		s.views[of] = held
 		if snapshot := feed.Current(s.feed); snapshot != nil {
-			enforce(held, newView(snapshot.Table, of.api, s))
+			enforce(held, newView(snapshot.Table, of, s))
 		}
 	}
 	held.uses++
@@ -286,9 +287,12 @@ func (s *source) activate(snapshot *feed.Snapshot) {
 			delete(s.views, of)
 		}
 		// Requests in flight may still use one that was given up.
-		enforce(held, newView(snapshot.Table, of.api, s))
+		enforce(held, newView(snapshot.Table, of, s))
 	}
 	s.account.reporter.Renew()
+	if s.account.shares() {
+		s.account.reporter.Hurry()
+	}
 }
 
 // newer returns the snapshot with the higher revision. Either may be nil.

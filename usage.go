@@ -52,6 +52,8 @@ var refusable = []usage.Row{
 	{Reason: quota.RateLimited, DryRun: true},
 	{Reason: quota.QuotaExceeded, Code: http.StatusTooManyRequests},
 	{Reason: quota.QuotaExceeded, DryRun: true},
+	{Reason: limitsUnavailable, Code: http.StatusTooManyRequests},
+	{Reason: limitsUnavailable, DryRun: true},
 	{Reason: countersFull, Code: http.StatusServiceUnavailable},
 	{Reason: countersFull, DryRun: true},
 }

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/tollgate-apim/tollgate/feed"
+	hold "github.com/tollgate-apim/tollgate/holding"
 	"github.com/tollgate-apim/tollgate/quota"
 	"github.com/tollgate-apim/tollgate/reporter"
 	"github.com/tollgate-apim/tollgate/table"
@@ -32,6 +33,11 @@ func accountWith(counters *quota.Store) *account {
 	a := newAccount(noReports())
 	a.counters = counters
 	return a
+}
+
+// limitHoldings has an account keep at most so many holdings.
+func (a *account) limitHoldings(max int) {
+	a.holdings = hold.NewStore(max, func() { a.reporter.Hurry() })
 }
 
 // sums adds rows up, by what they say without their count.

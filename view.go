@@ -37,6 +37,7 @@ func enforce(held *heldView, v *view) {
 type view struct {
 	table  *table.Table
 	api    string
+	shared bool
 	source *source
 
 	resolving sync.Mutex // guards filters
@@ -55,8 +56,8 @@ type view struct {
 // more starts over.
 const maxCallers = 1 << 16
 
-func newView(t *table.Table, api string, src *source) *view {
-	return &view{table: t, api: api, source: src, filters: matcher.Filters{}, resolved: map[string]*caller{}}
+func newView(t *table.Table, of viewed, src *source) *view {
+	return &view{table: t, api: of.api, shared: of.shared, source: src, filters: matcher.Filters{}, resolved: map[string]*caller{}}
 }
 
 // meet returns the caller of a request that cannot be told by its header alone,
@@ -122,7 +123,7 @@ func welcome(w http.ResponseWriter, r *http.Request, g *gateway, v *view, digest
 		refuse(w, r, g, matcher.KeyInvalid)
 		return nil
 	}
-	if c.limited && c.allowance == nil {
+	if uncounted(c) {
 		askAs(standIn(v, c), g, c)
 	} else {
 		ask(g, c)
@@ -134,6 +135,12 @@ func welcome(w http.ResponseWriter, r *http.Request, g *gateway, v *view, digest
 		hideKey(r, g.keySource)
 	}
 	return c
+}
+
+// uncounted says whether there is no room for what a caller's requests are counted
+// by.
+func uncounted(c *caller) bool {
+	return c.limited && c.allowance == nil && c.lent == nil
 }
 
 // resolve works out what the key of a digest may do, or returns nil if it is
@@ -154,8 +161,8 @@ func resolve(v *view, digest string) *caller {
 	if who.Refusal == matcher.KeyInvalid {
 		return nil
 	}
-	c = newCaller(who, v.source, digest)
-	if c.limited && c.allowance == nil {
+	c = newCaller(who, v.source, v.shared, digest)
+	if uncounted(c) {
 		// The store of counters is full: try again at the next request.
 		return c
 	}
@@ -187,7 +194,7 @@ func standIn(v *view, c *caller) *caller {
 func keep(held *heldView, v *view, c *caller, header [sha256.Size]byte) {
 	held.mu.Lock()
 	defer held.mu.Unlock()
-	if held.view != v || c.limited && c.allowance == nil {
+	if held.view != v || uncounted(c) {
 		return
 	}
 	if len(held.recalled) >= maxCallers {
@@ -212,7 +219,7 @@ func renew(held *heldView, src *source, c *caller) *caller {
 		delete(v.resolved, c.digest)
 	}
 	v.mu.Unlock()
-	again := newCaller(c.who, src, c.digest)
+	again := newCaller(c.who, src, c.shared, c.digest)
 	again.refused = c.refused
 	return again
 }

@@ -25,7 +25,7 @@ func testView() *view {
 		rows.Applications["apps/"+name] = table.Application{AppID: name, Grants: map[string]string{"apps/api": "apps/sub"}}
 		rows.Keys[hashing.Digest(name)] = []table.Holder{{Application: "apps/" + name}}
 	}
-	return newView(rows, "apps/api", &source{counters: quota.NewStore(10), reported: map[string]bool{}})
+	return newView(rows, viewed{api: "apps/api"}, &source{counters: quota.NewStore(10), reported: map[string]bool{}})
 }
 
 func TestCallersAreResolvedOnce(t *testing.T) {

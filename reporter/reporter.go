@@ -34,6 +34,11 @@ const (
 	// idle says how many times later than wanted a report comes that has
 	// nothing to tell.
 	idle = 10
+	// quietest is the longest time between two reports of a gateway that shares
+	// limits: the control plane forgets those that it does not hear of for minutes.
+	quietest = 30 * time.Second
+	// gap is the time from when a report is sent until one is that hurries.
+	gap = 50 * time.Millisecond
 	// longestRest bounds the time in which nothing is collected, whatever else
 	// there is to wait for.
 	longestRest = 10 * time.Second
@@ -64,6 +69,14 @@ type Config struct {
 	// State returns the revision of the table in force, or 0, and how long ago
 	// it was confirmed.
 	State func() (revision int64, age time.Duration)
+	// Sharing says whether the gateway shares limits with others. Active says
+	// whether it has entries to tell, and Entries returns them with the tenure that
+	// they are of. Each report that has them is settled by one call of Answered,
+	// with the answer, or nil if there will be none.
+	Sharing  func() bool
+	Active   func() bool
+	Entries  func() (tenure int64, entries []usage.Entry)
+	Answered func(answer *usage.Answer)
 	// Post sends a report.
 	Post func(body []byte) feed.Reply
 	// Report takes one line for each change of state; failed says that something
@@ -141,6 +154,8 @@ type Reporter struct {
 	renewed bool
 	// news says that it is worth trying again now, whatever was before.
 	news bool
+	// hurried says that the next report is wanted soon.
+	hurried bool
 
 	// What follows belongs to the turn under way.
 
@@ -151,13 +166,16 @@ type Reporter struct {
 	// sequence is that of the report that was made last.
 	sequence int64
 	pending  *report // has no answer yet
-	// due is when the next report may be sent, and next the time between two.
+	// sent is when a report was sent last, due when the next one may be, and next
+	// the time between two.
+	sent     time.Time
 	due      time.Time
 	next     time.Duration
 	failures int // in a row
 	// accepted is when the last report was, and revision what it told.
 	accepted time.Time
 	revision int64
+	shared   bool // the last report told that limits are shared
 	// told is the failure that was last reported, without what varies.
 	told  string
 	spoke bool // of the first success
@@ -167,6 +185,7 @@ type Reporter struct {
 type report struct {
 	sequence, revision int64
 	requests           int64
+	sharing            bool // limits
 	body               []byte
 }
 
@@ -221,6 +240,18 @@ func (r *Reporter) Renew() {
 	}
 }
 
+// Hurry has a report sent soon. If the last one failed, that waits until one is
+// answered.
+func (r *Reporter) Hurry() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	again := !r.hurried && r.awake && !r.running && !r.ends && !r.off
+	r.hurried = true
+	if again {
+		r.armLocked(r.restLocked())
+	}
+}
+
 // Sleep ends the reports with a last one, in the background, and calls done after
 // it, unless Wake is called before. What cannot be reported waits until then.
 func (r *Reporter) Sleep(done func()) {
@@ -263,6 +294,10 @@ func (r *Reporter) begin() bool {
 		r.news = false
 		r.due = time.Time{}
 	}
+	if r.hurried && r.failures == 0 {
+		r.hurried = false
+		r.due = time.Time{}
+	}
 	return true
 }
 
@@ -303,10 +338,18 @@ func (r *Reporter) end() {
 
 // restLocked returns the time until the next turn.
 func (r *Reporter) restLocked() time.Duration {
+	now := r.cfg.Timing.Now()
+	if r.hurried && r.failures == 0 && !r.off {
+		rest := r.sent.Add(gap).Sub(now)
+		if rest < 0 {
+			rest = 0
+		}
+		return rest
+	}
 	if r.news {
 		return r.jittered(first)
 	}
-	rest := r.due.Sub(r.cfg.Timing.Now())
+	rest := r.due.Sub(now)
 	if r.off || rest > longestRest {
 		return longestRest
 	}
@@ -372,18 +415,26 @@ func (r *Reporter) wanted(last bool) bool {
 		return true
 	}
 	revision, age := r.cfg.State()
-	if !r.waiting.waits() {
-		rested := r.cfg.Timing.Now().Sub(r.accepted) >= idle*r.next
+	sharing := r.cfg.Sharing()
+	// At the end, what is lent is over sooner than a report could give it back.
+	active := sharing && !last && r.cfg.Active()
+	if !active && !r.waiting.waits() {
+		longest := idle * r.next
+		if sharing && longest > quietest {
+			longest = quietest
+		}
+		rested := r.cfg.Timing.Now().Sub(r.accepted) >= longest || sharing && !r.shared
 		if last || !rested && revision == r.revision {
 			return false
 		}
 	}
-	r.pending = r.compose(revision, age)
+	r.pending = r.compose(revision, age, sharing)
+	r.shared = sharing
 	return true
 }
 
 // compose makes a report of what waits, or of part of it if that is much.
-func (r *Reporter) compose(revision int64, age time.Duration) *report {
+func (r *Reporter) compose(revision int64, age time.Duration, sharing bool) *report {
 	rows := r.waiting.take(mostRows)
 	r.sequence++
 	told := usage.Report{
@@ -392,6 +443,10 @@ func (r *Reporter) compose(revision int64, age time.Duration) *report {
 		Host:     r.cfg.Host,
 		Revision: revision,
 		TableAge: math.Round(math.Max(age.Seconds(), 0)*1000) / 1000,
+	}
+	if sharing {
+		told.Sharing = true
+		told.Tenure, told.Entries = r.cfg.Entries()
 	}
 	for {
 		told.Usage = rows
@@ -408,12 +463,13 @@ func (r *Reporter) compose(revision int64, age time.Duration) *report {
 		for _, row := range rows {
 			requests += row.Count
 		}
-		return &report{sequence: r.sequence, revision: revision, requests: requests, body: body}
+		return &report{sequence: r.sequence, revision: revision, requests: requests, sharing: sharing, body: body}
 	}
 }
 
 // send sends the report that is pending, and says whether another one may follow.
 func (r *Reporter) send() bool {
+	r.sent = r.cfg.Timing.Now()
 	reply := r.cfg.Post(r.pending.body)
 	if reply.Err == nil {
 		answer, err := usage.DecodeAnswer(reply.Body, r.pending.sequence)
@@ -422,6 +478,7 @@ func (r *Reporter) send() bool {
 			return false
 		}
 		r.next = time.Duration(answer.Next * float64(time.Second))
+		r.answered(answer)
 		r.accept(reply)
 		return true
 	}
@@ -445,6 +502,13 @@ var takesNone = map[int]bool{
 	http.StatusNotFound:         true,
 	http.StatusMethodNotAllowed: true,
 	http.StatusNotImplemented:   true,
+}
+
+// answered hands the answer to the report that is pending on, nil for none.
+func (r *Reporter) answered(answer *usage.Answer) {
+	if r.pending.sharing {
+		r.cfg.Answered(answer)
+	}
 }
 
 // accept takes note that the report that was pending counts.
@@ -485,6 +549,7 @@ func (r *Reporter) rest(reply feed.Reply) {
 // drop gives up the report that was pending, which the endpoint will never take.
 func (r *Reporter) drop(reply feed.Reply) {
 	requests := r.pending.requests
+	r.answered(nil)
 	r.pending = nil
 	r.retry(reply)
 	r.told = reply.Err.Error()
@@ -505,6 +570,7 @@ func (r *Reporter) skip(reply feed.Reply) bool {
 		r.fail(reply, fmt.Errorf("%w; the answer is not valid: %w", reply.Err, err))
 		return false
 	}
+	r.answered(nil)
 	r.sequence = behind.Sequence
 	r.report(reply, fmt.Sprintf("report %d was accepted before, and the last one was %d", r.pending.sequence, behind.Sequence), false)
 	r.accept(reply)

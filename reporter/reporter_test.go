@@ -40,6 +40,10 @@ type rig struct {
 	accepted int64
 	next     float64
 	lines    []string // with "+ " or "! " in front
+
+	sharing bool
+	entries []usage.Entry
+	answers []*usage.Answer
 }
 
 func newRig(t *testing.T) *rig {
@@ -59,8 +63,12 @@ func newRig(t *testing.T) *rig {
 			}
 			g.counted = nil
 		},
-		State: func() (int64, time.Duration) { return g.revision, g.age },
-		Post:  func(body []byte) feed.Reply { return g.post(body) },
+		State:    func() (int64, time.Duration) { return g.revision, g.age },
+		Sharing:  func() bool { return g.sharing },
+		Active:   func() bool { return len(g.entries) > 0 },
+		Entries:  func() (int64, []usage.Entry) { return 7, g.entries },
+		Answered: func(a *usage.Answer) { g.answers = append(g.answers, a) },
+		Post:     func(body []byte) feed.Reply { return g.post(body) },
 		Report: func(line string, failed bool) {
 			mark := "+ "
 			if failed {

@@ -1,6 +1,7 @@
 package yaegi
 
 import (
+	"encoding/json"
 	"fmt"
 	"net/http"
 	"net/http/httptest"
@@ -15,6 +16,7 @@ import (
 	"github.com/traefik/yaegi/stdlib"
 
 	"github.com/tollgate-apim/tollgate/e2e/stack"
+	"github.com/tollgate-apim/tollgate/usage"
 )
 
 // mostAllocations bounds the objects that the interpreter allocates for a
@@ -42,7 +44,85 @@ var mostAllocations = []struct {
 // parts: unknown keys are looked up with every request.
 const moreInParts = 70
 
+// moreIfShared is by what part more a request may take if limits are shared.
+const moreIfShared = 0.1
+
 func TestCounts(t *testing.T) { testCounts(t, countingTable(t), 0) }
+
+// TestCountsShared is TestCounts for limits that are shared: each kind of request may
+// take a tenth more than with local ones.
+func TestCountsShared(t *testing.T) {
+	gopath := t.TempDir()
+	if _, err := stack.CopyPlugin(gopath, false, nil); err != nil {
+		t.Fatal(err)
+	}
+	server := lendingServer(t)
+	handler := newHandlerOf(t, gopath, server.URL, http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}), func(config reflect.Value) {
+		config.FieldByName("Limits").SetString("shared")
+		config.FieldByName("Sync").FieldByName("Interval").SetString("1h")
+	})
+	for _, test := range mostAllocations {
+		// The first requests come before the answer to a report.
+		var c *call
+		err := stack.Until(t.Context(), "a share", 10*time.Second, func() error {
+			c = newCall(test.key)
+			c.serve(handler)
+			left := strings.Join(c.header["Ratelimit"], "")
+			if c.status != test.status || c.status == http.StatusOK && strings.Contains(left, "r=0") || strings.Contains(left, "t=0") {
+				return fmt.Errorf("%s: got status %d, want %d; %s", test.name, c.status, test.status, left)
+			}
+			return nil
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		got := allocations(func() { c.serve(handler) })
+		if c.status != test.status {
+			t.Fatalf("%s: got status %d", test.name, c.status)
+		}
+		t.Logf("%s: %.1f allocations", test.name, got)
+		if atMost := test.atMost * (1 + moreIfShared); got > atMost {
+			t.Errorf("%s: %.1f allocations, at most %g", test.name, got, atMost)
+		}
+	}
+}
+
+// lendingServer is countingTable that lends each gateway all that it may have, save of
+// the plan that is used up.
+func lendingServer(t *testing.T) *httptest.Server {
+	t.Helper()
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Method != http.MethodPost {
+			_, _ = w.Write([]byte(countedTable()))
+			return
+		}
+		var report usage.Report
+		if err := json.NewDecoder(r.Body).Decode(&report); err != nil {
+			t.Error(err)
+		}
+		const life = int64(15 * time.Second)
+		answer := usage.Answer{
+			Sequence: report.Sequence, Next: 0.5,
+			Tenure: &usage.Tenure{Number: 1, Ranks: []int64{0, 0, 0, 0, 0}, Lasts: 20 * life, Gateways: 1},
+		}
+		for _, e := range report.Entries {
+			share := usage.Share{Kind: e.Kind, Bucket: e.Bucket, Account: e.Account, Granted: e.Granted, Lasts: life, Reset: int64(time.Hour)}
+			switch {
+			case e.Plan == "apps/limited":
+			case e.Kind == usage.KindQuota:
+				share.Granted, share.Keep = 1_000_000, 1_000_000
+			case e.Plan == "apps/rate":
+				share.Part, share.Interval, share.Capacity, share.Fill = 1, int64(time.Second)/900, 900, 900
+			default:
+				share.Part, share.Interval, share.Capacity, share.Fill = 1, int64(time.Second)/100_000, 100_000, 100_000
+			}
+			answer.Shares = append(answer.Shares, share)
+		}
+		_ = json.NewEncoder(w).Encode(answer)
+	}))
+	t.Cleanup(server.Close)
+	return server
+}
 
 func TestCountsInParts(t *testing.T) {
 	index, parts, err := stack.SplitTable([]byte(countedTable()), 4)
@@ -187,6 +267,12 @@ func newHandler(t *testing.T, gopath, endpoint string, next http.Handler) http.H
 // newHandlerWith is newHandler with sync settings, which set changes.
 func newHandlerWith(t *testing.T, gopath, endpoint string, next http.Handler, set func(sync reflect.Value)) http.Handler {
 	t.Helper()
+	return newHandlerOf(t, gopath, endpoint, next, func(config reflect.Value) { set(config.FieldByName("Sync")) })
+}
+
+// newHandlerOf is newHandler with a configuration that set changes.
+func newHandlerOf(t *testing.T, gopath, endpoint string, next http.Handler, set func(config reflect.Value)) http.Handler {
+	t.Helper()
 	i := newInterpreter(t, gopath, stdlib.Symbols)
 	if _, err := i.Eval(`import "` + module + `"`); err != nil {
 		t.Fatal(err)
@@ -195,7 +281,7 @@ func newHandlerWith(t *testing.T, gopath, endpoint string, next http.Handler, se
 	fields := config.Elem()
 	fields.FieldByName("API").SetString("apps/api")
 	fields.FieldByName("Sync").FieldByName("Endpoint").Set(reflect.ValueOf([]string{endpoint}))
-	set(fields.FieldByName("Sync"))
+	set(fields)
 	results := value(t, i, "tollgate.New").Call([]reflect.Value{
 		reflect.ValueOf(t.Context()), reflect.ValueOf(next), config, reflect.ValueOf("counts"),
 	})

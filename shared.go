@@ -1,0 +1,368 @@
+package tollgate
+
+import (
+	"crypto/sha256"
+	"math"
+	"net/http"
+	"sync/atomic"
+	"time"
+
+	hold "github.com/tollgate-apim/tollgate/holding"
+	"github.com/tollgate-apim/tollgate/matcher"
+	"github.com/tollgate-apim/tollgate/quota"
+	"github.com/tollgate-apim/tollgate/usage"
+)
+
+// What onLimitsLost may be: what becomes of requests for which the gateway holds
+// nothing while nobody can give it more.
+const (
+	lostRefuse    = "refuse"
+	lostFairShare = "fair-share"
+	lostAdmit     = "admit"
+)
+
+// limitsUnavailable is why requests are refused then.
+const limitsUnavailable = "limits_unavailable"
+
+// lostAfter is for how long reports may fail until limits are lost: by then all
+// that the gateway was lent has ended.
+const lostAfter = 15 * second
+
+// When a client should try again that was refused because limits are lost, or
+// because the first answer of the endpoint is still to come.
+var (
+	afterLoss   = []string{"10"}
+	afterAnswer = []string{"1"}
+)
+
+// sharedHandler is handler for limits that gateways share. It differs in one line.
+// A branch there would make every request dearer, and so would a function for the
+// rest.
+func sharedHandler(next http.Handler, g *gateway) http.Handler { //nolint:gocognit // as handler
+	held, mu, kept := g.held, &g.held.mu, g.source.account
+	keyHeader, hide, elsewhere := g.header, g.hideCredentials, g.keySource.cookie != ""
+	appID, subscription, plan, keyTitle := g.identity.appID, g.identity.subscription, g.identity.plan, g.identity.keyTitle
+	allNamed := appID != "" && subscription != "" && plan != "" && keyTitle != ""
+
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		var c *caller
+		h := r.Header
+		if values := h[keyHeader]; len(values) == 1 {
+			name := sha256.Sum256([]byte(values[0]))
+			mu.Lock()
+			if c = held.recalled[name]; c != nil {
+				if !c.touched {
+					touch(kept, c)
+				}
+				c.asked++
+			}
+			mu.Unlock()
+		}
+		if c == nil {
+			if c = meet(w, r, g); c == nil {
+				return
+			}
+		} else if hide {
+			if elsewhere || r.URL.RawQuery != "" {
+				hideKey(r, g.keySource)
+			} else {
+				delete(h, keyHeader)
+			}
+		}
+
+		admitted := c.free
+		if c.brisk {
+			admitted = takeLent(w.Header(), c)
+		}
+		if !admitted && !admitShared(w, r, g, c) {
+			return
+		}
+
+		if allNamed && c.titled {
+			h[appID] = c.appID
+			h[subscription] = c.subscription
+			h[plan] = c.plan
+			h[keyTitle] = c.keyTitle
+		} else {
+			identify(h, g.identity, c)
+		}
+		if h["Connection"] != nil {
+			keepIdentity(h, g.identity)
+		}
+		next.ServeHTTP(w, r)
+	})
+}
+
+// takeLent is takeToken for the part of a rate limit that the gateway was lent.
+func takeLent(h http.Header, c *caller) bool {
+	tokens := hold.TakeToken(c.part, int64(time.Since(started)))
+	if tokens < 0 {
+		return false
+	}
+	if tokens >= written {
+		writeTokens(h, tokens)
+	} else {
+		h["X-Ratelimit-Remaining"] = writtenTokens[tokens]
+		h["Ratelimit"] = writtenRates[tokens]
+	}
+	h["Ratelimit-Policy"] = c.policy
+	return true
+}
+
+// admitShared is admit for limits that gateways share.
+func admitShared(w http.ResponseWriter, r *http.Request, g *gateway, c *caller) bool {
+	if c.refusal != "" {
+		refuseCaller(w, r, g, c, c.refusal)
+		return false
+	}
+	if c.filtered && !matcher.Allows(c.who, r.Method, r.URL.Path, r.URL.RawPath) {
+		refuseCaller(w, r, g, c, matcher.OperationForbidden)
+		return false
+	}
+	if !c.limited {
+		return true
+	}
+	if c.lent == nil {
+		refuseCaller(w, r, g, c, countersFull)
+		return false
+	}
+	now := int64(time.Since(started))
+	d := hold.Take(c.lent, now)
+	if d.Refusal != "" && (d.Refusal == quota.Dropped || atomic.LoadInt64(g.source.account.lostFrom) <= now) {
+		return admitOtherwise(w, r, g, c, d.Refusal)
+	}
+	tellLeft(w.Header(), c, &d)
+	if d.Refusal == "" {
+		return true
+	}
+	w.Header()["Retry-After"] = []string{seconds(d.RetryAfter)}
+	refuseCaller(w, r, g, c, d.Refusal)
+	return false
+}
+
+// admitOtherwise is admitShared for a request for which the gateway holds nothing,
+// when nobody can lend it anything, or if a holding was dropped.
+func admitOtherwise(w http.ResponseWriter, r *http.Request, g *gateway, c *caller, refusal string) bool {
+	if refusal == quota.Dropped {
+		return admitShared(w, r, g, renew(g.held, g.source, c))
+	}
+	switch g.onLimitsLost {
+	case lostAdmit:
+		return true
+	case lostFairShare:
+		return admitFairly(w, r, g, c)
+	}
+	w.Header()["Retry-After"] = g.source.account.retryLost()
+	refuseCaller(w, r, g, c, limitsUnavailable)
+	return false
+}
+
+// admitFairly admits what the gateway may let pass if all have equal parts of the
+// limits.
+func admitFairly(w http.ResponseWriter, r *http.Request, g *gateway, c *caller) bool {
+	var d quota.Decision
+	for tries := 0; tries < 2; tries++ {
+		fair := fairAllowance(g.source, c)
+		if fair == nil {
+			refuseCaller(w, r, g, c, countersFull)
+			return false
+		}
+		d = quota.Take(fair.allowance, int64(time.Since(started)))
+		if d.Refusal != quota.Dropped {
+			break
+		}
+		c.fair.Store(&fairShare{})
+	}
+	if d.Refusal == quota.Dropped {
+		refuseCaller(w, r, g, c, countersFull)
+		return false
+	}
+	tellLeft(w.Header(), c, &d)
+	if d.Refusal == "" {
+		return true
+	}
+	w.Header()["Retry-After"] = []string{seconds(d.RetryAfter)}
+	refuseCaller(w, r, g, c, d.Refusal)
+	return false
+}
+
+// fairShare is a caller's part of its limits if each of so many gateways has one.
+type fairShare struct {
+	gateways  int64
+	allowance *quota.Allowance
+}
+
+// fairBucket is in front of the names of buckets that are counted by gateways for
+// themselves because limits are lost.
+const fairBucket = "lost "
+
+// fairAllowance returns the fair share of a caller, or nil if there is no room for
+// its counters.
+func fairAllowance(src *source, c *caller) *fairShare {
+	gateways := src.account.holdings.Gateways()
+	if fair, ok := c.fair.Load().(*fairShare); ok && fair.gateways == gateways {
+		return fair
+	}
+	g := *c.who.Grant
+	if g.RateLimit != nil {
+		row := *g.RateLimit
+		if row.Burst == 0 {
+			row.Burst = row.Limit
+		}
+		row.Limit = part(row.Limit, gateways)
+		row.Burst = part(row.Burst, gateways)
+		g.RateLimit = &row
+		g.RateBucket = fairBucket + g.RateBucket
+	}
+	if g.Quota != nil {
+		row := *g.Quota
+		row.Limit = part(row.Limit, gateways)
+		g.Quota = &row
+		g.QuotaBucket = fairBucket + g.QuotaBucket
+	}
+	allowance := newAllowance(&g, src)
+	if allowance == nil {
+		return nil
+	}
+	fair := &fairShare{gateways: gateways, allowance: allowance}
+	c.fair.Store(fair)
+	return fair
+}
+
+// part returns one of n equal parts of a limit, at least 1 of one that admits
+// anything.
+func part(limit, n int64) int64 {
+	if limit > 0 && limit < n {
+		return 1
+	}
+	return limit / n
+}
+
+// lend prepares a caller for limits that gateways share. There is no room for its
+// holdings if c.lent is nil afterwards.
+func lend(c *caller, g *matcher.Grant, src *source) {
+	now := int64(time.Since(started))
+	store := src.account.holdings
+	var rate, units *hold.Holding
+	full := false
+	if row := g.RateLimit; row != nil {
+		burst := row.Burst
+		if burst == 0 {
+			burst = row.Limit
+		}
+		plan := hold.Plan{Name: g.Plan}
+		plan.Reserve, plan.Horizon = hold.RateReserve(row.Limit, burst, duration(row.Period))
+		rate = store.Get(usage.KindRate, g.RateBucket, plan, now)
+		full = rate == nil
+	}
+	if row := g.Quota; row != nil {
+		plan := hold.Plan{Name: g.Plan}
+		plan.Reserve, plan.Horizon = hold.QuotaReserve(row.Limit, duration(row.Period))
+		units = store.Get(usage.KindQuota, g.QuotaBucket, plan, now)
+		full = full || units == nil
+	}
+	if full {
+		src.reportOnce("the store of shared counters is full: requests that need another counter are refused")
+		return
+	}
+	c.lent = hold.NewAllowance(store, rate, units)
+	c.fair = &atomic.Value{}
+	if units == nil && !c.filtered {
+		c.part = rate
+		c.brisk = true
+	}
+}
+
+// share has an account share limits with other gateways, from now on.
+func (a *account) share() {
+	a.mu.Lock()
+	was := a.sharing
+	a.sharing = true
+	a.mu.Unlock()
+	if !was && a.hasTable() {
+		a.reporter.Hurry()
+	}
+}
+
+// hasTable says whether an endpoint was asked before, so that it makes sense to
+// report to it.
+func (a *account) hasTable() bool {
+	revision, _ := a.state()
+	return revision != 0
+}
+
+// shares says whether there are limits that are shared.
+func (a *account) shares() bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.sharing
+}
+
+// entries returns what a report tells of shared limits.
+func (a *account) entries() (tenure int64, entries []usage.Entry) {
+	return a.holdings.Report(a.now())
+}
+
+// answered takes in what an endpoint says to a report, nil for nothing.
+func (a *account) answered(answer *usage.Answer) {
+	a.mu.Lock()
+	sentAt := a.sentAt
+	a.mu.Unlock()
+	shared := a.holdings.Answer(answer, sentAt, a.now())
+	if answer == nil {
+		return
+	}
+	a.mu.Lock()
+	before := a.shared
+	told := a.toldUnshared
+	a.shared = shared
+	a.toldUnshared = a.sharing && !shared
+	if shared {
+		a.answeredAt = sentAt
+	}
+	tell := a.toldUnshared && !told
+	a.judgeLocked()
+	a.mu.Unlock()
+	if tell {
+		a.report("limits: the endpoint takes reports and does not share limits; onLimitsLost decides on requests with limits: shared", true)
+	} else if shared && !before && told {
+		a.report("limits: the endpoint shares limits", false)
+	}
+}
+
+// sending takes note that a report is about to be sent.
+func (a *account) sending() {
+	now := a.now()
+	a.mu.Lock()
+	a.sentAt = now
+	a.mu.Unlock()
+}
+
+// sent takes note of what came of it.
+func (a *account) sent(failed bool) {
+	a.mu.Lock()
+	a.failing = failed
+	a.judgeLocked()
+	a.mu.Unlock()
+}
+
+// judgeLocked works out from when on limits are lost.
+func (a *account) judgeLocked() {
+	from := int64(math.MaxInt64)
+	if !a.shared {
+		from = math.MinInt64
+	} else if a.failing {
+		from = a.answeredAt + lostAfter
+	}
+	atomic.StoreInt64(a.lostFrom, from)
+}
+
+// retryLost says when a client should try again while limits are lost.
+func (a *account) retryLost() []string {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.shared || a.failing || a.toldUnshared {
+		return afterLoss
+	}
+	return afterAnswer
+}

@@ -1,0 +1,491 @@
+package tollgate
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/tollgate-apim/tollgate/feed"
+	"github.com/tollgate-apim/tollgate/quota"
+	"github.com/tollgate-apim/tollgate/table"
+	"github.com/tollgate-apim/tollgate/usage"
+)
+
+// lender is a control plane of one rule: who wants something of a bucket gets twice
+// that, while there is any. It takes note of what it has lent.
+type lender struct {
+	mu      sync.Mutex
+	limit   int64 // of each bucket
+	tenures map[string]int64
+	left    map[string]int64 // by kind and bucket
+	granted map[string]int64 // by gateway, kind, bucket and account
+	// reserve is what of each bucket stands for credits.
+	reserve int64
+}
+
+func newLender(limit, reserve int64) *lender {
+	return &lender{limit: limit, reserve: reserve, tenures: map[string]int64{}, left: map[string]int64{}, granted: map[string]int64{}}
+}
+
+// answer answers a report of a gateway.
+func (l *lender) answer(r *usage.Report) *usage.Answer {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.tenures[r.Instance] == 0 {
+		l.tenures[r.Instance] = int64(len(l.tenures) + 1)
+	}
+	number := l.tenures[r.Instance]
+	a := &usage.Answer{
+		Sequence: r.Sequence, Next: 1,
+		Tenure: &usage.Tenure{Number: number, Ranks: []int64{number, number, number, number, number}, Lasts: 300 * second, Gateways: 2},
+	}
+	if r.Tenure != number {
+		return a
+	}
+	for _, e := range r.Entries {
+		name := e.Kind + " " + e.Bucket
+		if _, met := l.left[name]; !met {
+			l.left[name] = l.limit - l.reserve
+		}
+		account := fmt.Sprint(r.Instance, name, e.Account)
+		more := 2*e.Wanted + e.Spare - (l.granted[account] - e.Used)
+		if more < 0 {
+			more = 0
+		}
+		if more > l.left[name] {
+			more = l.left[name]
+		}
+		l.left[name] -= more
+		l.granted[account] += more
+		a.Shares = append(a.Shares, usage.Share{
+			Kind: e.Kind, Bucket: e.Bucket, Account: e.Account, Granted: l.granted[account], Keep: 1 << 40,
+			Lasts: 15 * second, Left: l.left[name], Reset: 3600 * second,
+		})
+	}
+	return a
+}
+
+// exchange has an account report, and be answered.
+func (l *lender) exchange(kept *account) {
+	r := &usage.Report{Instance: fmt.Sprintf("%p", kept)}
+	r.Tenure, r.Entries = kept.entries()
+	kept.sending()
+	kept.sent(false)
+	kept.answered(l.answer(r))
+}
+
+// latecomer gives an account a rank that has no standing credit.
+func (l *lender) latecomer(kept *account) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.tenures[fmt.Sprintf("%p", kept)] = int64(100_000 + len(l.tenures))
+}
+
+// sharing returns the configuration of a middleware that shares limits.
+func sharing() *Config {
+	c := testConfig(weatherAPI)
+	c.Limits = "shared"
+	return c
+}
+
+// newSharing returns a gateway of its own, with the account in which it shares limits.
+func newSharing(t *testing.T, rows *table.Table, c *Config) (*rig, *account) {
+	t.Helper()
+	withSources(t, holding(rows, 0))
+	r := newRig(t, c)
+	return r, sources.accounts[nobody]
+}
+
+func wantCalls(t *testing.T, r *rig, key string, want ...string) {
+	t.Helper()
+	for i := range want {
+		if got := r.call(key); got != want[i] {
+			t.Errorf("request %d of %s: got %q, want %q", i+1, key, got, want[i])
+		}
+	}
+}
+
+// Two gateways share a quota of 10: together they never let more pass.
+func TestSharedQuota(t *testing.T) {
+	rows := testTable(table.Plan{Quota: per64Hours(10)})
+	l := newLender(10, 0)
+	a, first := newSharing(t, rows, sharing())
+	b, second := newSharing(t, rows, sharing())
+
+	wantCalls(t, a, "ann", "limits_unavailable")
+	l.exchange(first)
+	l.exchange(second)
+	// The gateway is known, and holds nothing yet.
+	w := a.do("GET", "/weather", "Authorization: Bearer ann")
+	if reason(w) != "quota_exceeded" || w.Header().Get("Retry-After") != "1" {
+		t.Errorf("got %d %v %s", w.Code, w.Header(), w.Body)
+	}
+	l.exchange(first)
+	wantCalls(t, a, "ann", "ok 9", "ok 8")
+	wantCalls(t, b, "bob", "quota_exceeded")
+	l.exchange(second)
+	l.exchange(first)
+	passed := 2
+	for i := 0; i < 30; i++ {
+		for _, r := range []*rig{a, b} {
+			if strings.HasPrefix(r.call("ann"), "ok") {
+				passed++
+			}
+		}
+		l.exchange(first)
+		l.exchange(second)
+	}
+	if passed != 10 {
+		t.Errorf("%d requests have passed, want 10", passed)
+	}
+	w = a.do("GET", "/weather", "Authorization: Bearer ann")
+	if reason(w) != "quota_exceeded" || toMinutes(w.Header().Get("Retry-After")) != toMinutes("3600") || w.Header().Get("X-Quota-Remaining") != "0" {
+		t.Errorf("at last: got %d %v %s", w.Code, w.Header(), w.Body)
+	}
+	if got := w.Header().Get("RateLimit-Policy"); got != `"quota";q=10;w=230400` {
+		t.Errorf("got policy %s", got)
+	}
+}
+
+// The first request to a bucket passes by standing credit, where the plan is large
+// enough for one.
+func TestFirstSharedRequest(t *testing.T) {
+	l := newLender(320, 10)
+	r, kept := newSharing(t, testTable(table.Plan{Quota: per64Hours(320)}), sharing())
+	l.exchange(kept)
+	wantCalls(t, r, "ann", "ok 0", "quota_exceeded")
+	l.exchange(kept)
+	// Of 310 that are not reserved, 1 is spent.
+	wantCalls(t, r, "ann", "ok 308")
+}
+
+// With a rate limit and a quota, each request that passes is charged to both and the
+// others to none.
+func TestSharedLimitsTogether(t *testing.T) {
+	l := newLender(4, 0)
+	plan := table.Plan{RateLimit: perHour(4), Quota: &table.Quota{Limit: 4, Period: "64h", Bucket: table.BucketApplication}}
+	r, kept := newSharing(t, testTable(plan), sharing())
+	l.latecomer(kept)
+	l.exchange(kept)
+	// Ann takes three tokens, and three of her quota.
+	wantCalls(t, r, "ann", "quota_exceeded")
+	l.exchange(kept)
+	wantCalls(t, r, "ann", "ok 2 3", "ok 1 2", "ok 0 1")
+	l.exchange(kept)
+	wantCalls(t, r, "ann", "ok 0 0")
+	// Bob has all of his quota, and there is no token.
+	wantCalls(t, r, "bob", "quota_exceeded")
+	l.exchange(kept)
+	wantCalls(t, r, "bob", "rate_limited", "rate_limited")
+	if got := kept.holdings.Len(); got != 3 {
+		t.Errorf("%d holdings, want 3", got)
+	}
+}
+
+// A part of a rate limit is spent without more ado, and its headers tell what is left.
+func TestSharedPart(t *testing.T) {
+	r, kept := newSharing(t, testTable(table.Plan{RateLimit: perHour(100)}), sharing())
+	newLender(1, 1).exchange(kept)
+	r.call("ann")
+	number, entries := kept.entries()
+	if number != 1 || len(entries) != 1 {
+		t.Fatalf("got tenure %d, entries %+v", number, entries)
+	}
+	e := entries[0]
+	if e.Kind != usage.KindRate || e.Plan != "apps/plan" || e.Bucket == "" || e.Used != 1 || e.Wanted != 1 {
+		t.Errorf("got %+v", e)
+	}
+	kept.sending()
+	kept.answered(&usage.Answer{
+		Tenure: &usage.Tenure{Number: 1, Lasts: 300 * second},
+		Shares: []usage.Share{{
+			Kind: e.Kind, Bucket: e.Bucket, Account: e.Account, Granted: 1, Lasts: 15 * second,
+			Part: 1, Interval: 900 * second, Capacity: 3, Fill: 3,
+		}},
+	})
+	wantCalls(t, r, "ann", "ok 2", "ok 1", "ok 0", "rate_limited")
+	w := r.do("GET", "/weather", "Authorization: Bearer bob")
+	if w.Code != http.StatusTooManyRequests || w.Header().Get("RateLimit-Policy") != `"rate";q=100;w=3600` {
+		t.Errorf("got %d %v", w.Code, w.Header())
+	}
+}
+
+// What the upstream is told of a caller does not depend on who counts.
+func TestSharedIdentity(t *testing.T) {
+	l := newLender(100, 0)
+	r, kept := newSharing(t, testTable(table.Plan{Quota: per64Hours(100)}), sharing())
+	l.exchange(kept)
+	r.call("filtered")
+	l.exchange(kept)
+	r.do("GET", "/weather?x=1", "Authorization: Bearer filtered", "X-App-Id: admin", "Connection: x-app-id")
+	if r.upstream == nil {
+		t.Fatal("the request was refused")
+	}
+	h := r.upstream.Header
+	if h.Get("X-App-Id") != "filtered" || h.Get("X-Subscription") != "apps/filtered-sub" || h.Get("Authorization") != "" || h.Get("Connection") != "" {
+		t.Errorf("the upstream gets %v", h)
+	}
+	if w := r.do("DELETE", "/weather", "Authorization: Bearer filtered"); reason(w) != "operation_forbidden" {
+		t.Errorf("another operation: got %s", reason(w))
+	}
+	wantCalls(t, r, "stranger", "subscription_missing")
+	wantCalls(t, r, "nobody", "key_invalid")
+}
+
+// Neither a new table, an edit of the plan nor a reload of the middleware changes what
+// the gateway holds.
+func TestHoldingsOutliveReloads(t *testing.T) {
+	l := newLender(100, 0)
+	rows := testTable(table.Plan{Quota: per64Hours(100)})
+	withSources(t, holding(rows, 0))
+	ctx, cancel := context.WithCancel(context.Background())
+	r := &rig{t: t}
+	next := http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) { r.upstream, r.writer = req, w })
+	handler, err := New(ctx, next, sharing(), "test")
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.handler = handler
+	kept := sources.accounts[nobody]
+	l.latecomer(kept)
+	l.exchange(kept)
+	for i := 0; i < 10; i++ {
+		r.call("ann")
+	}
+	l.exchange(kept)
+	wantCalls(t, r, "ann", "ok 99")
+	for _, src := range sources.sources {
+		src.activate(&feed.Snapshot{Table: testTable(table.Plan{Quota: per64Hours(3)})})
+	}
+	wantCalls(t, r, "ann", "ok 98")
+	cancel()
+	again := newRig(t, sharing())
+	wantCalls(t, again, "ann", "ok 97")
+	wantCalls(t, r, "ann", "ok 96") // a request in flight
+	if sources.accounts[nobody] != kept || kept.holdings.Len() != 1 {
+		t.Error("there is another account, or another holding")
+	}
+	l.exchange(kept)
+	var sum int64
+	for _, n := range l.granted {
+		sum += n
+	}
+	if sum != 100-l.left["quota "+onlyBucket(t, kept)] {
+		t.Errorf("%d granted, %v left", sum, l.left)
+	}
+}
+
+// onlyBucket returns the name of the one bucket that an account tells of.
+func onlyBucket(t *testing.T, kept *account) string {
+	t.Helper()
+	_, entries := kept.entries()
+	if len(entries) != 1 {
+		t.Fatalf("got %+v, want one entry", entries)
+	}
+	return entries[0].Bucket
+}
+
+// What becomes of requests when nobody can lend the gateway anything.
+func TestOnLimitsLost(t *testing.T) {
+	for _, test := range []struct {
+		lost string
+		want []string
+	}{
+		{"refuse", []string{"limits_unavailable", "limits_unavailable"}},
+		// A half of 5 tokens, and of a quota of 100.
+		{"fair-share", []string{"ok 1 49", "ok 0 48", "rate_limited"}},
+		{"admit", []string{"ok", "ok", "ok", "ok", "ok", "ok"}},
+	} {
+		c := sharing()
+		c.OnLimitsLost = test.lost
+		plan := table.Plan{RateLimit: perHour(5), Quota: per64Hours(100)}
+		r, kept := newSharing(t, testTable(plan), c)
+		l := newLender(2, 0)
+		l.exchange(kept)
+		r.call("ann")
+		l.exchange(kept)
+		// While reports fail, what it holds is good.
+		kept.sending()
+		kept.sent(true)
+		wantCalls(t, r, "ann", "ok 1 1", "ok 0 0", "quota_exceeded")
+		// Then it is over.
+		kept.now = func() int64 { return int64(time.Since(started)) + lostAfter + 1 }
+		kept.mu.Lock()
+		kept.answeredAt -= lostAfter + 1
+		kept.judgeLocked()
+		kept.mu.Unlock()
+		wantCalls(t, r, "ann", test.want...)
+		if test.lost == "refuse" {
+			w := r.do("GET", "/weather", "Authorization: Bearer ann")
+			if w.Code != http.StatusTooManyRequests || w.Header().Get("Retry-After") != "10" {
+				t.Errorf("got %d %v", w.Code, w.Header())
+			}
+		}
+		// An answer ends it.
+		kept.now = func() int64 { return int64(time.Since(started)) }
+		l.exchange(kept)
+		l.exchange(kept)
+		wantCalls(t, r, "ann", "quota_exceeded")
+	}
+}
+
+// Before the first answer, and with an endpoint that does not share limits, they are
+// lost too.
+func TestLimitsNeverShared(t *testing.T) {
+	c := sharing()
+	c.OnLimitsLost = "fair-share"
+	r, kept := newSharing(t, testTable(table.Plan{Quota: per64Hours(2)}), c)
+	wantCalls(t, r, "ann", "ok 1")
+	var lines []string
+	kept.mu.Lock()
+	kept.tell = func(line string, _ bool) { lines = append(lines, line) }
+	kept.mu.Unlock()
+	for i := 0; i < 3; i++ {
+		kept.entries()
+		kept.sending()
+		kept.answered(&usage.Answer{Sequence: 1, Next: 1})
+	}
+	wantCalls(t, r, "ann", "ok 0", "quota_exceeded")
+	newLender(10, 0).exchange(kept)
+	if len(lines) != 2 || !strings.Contains(lines[0], "does not share limits") || !strings.Contains(lines[1], "the endpoint shares limits") {
+		t.Errorf("got the lines %q", lines)
+	}
+}
+
+// Middlewares with local limits count for themselves, beside those that share.
+func TestLocalBesideShared(t *testing.T) {
+	rows := testTable(table.Plan{Quota: per64Hours(10)})
+	shared, kept := newSharing(t, rows, sharing())
+	local := newRig(t, testConfig(weatherAPI))
+	l := newLender(10, 0)
+	l.exchange(kept)
+	wantCalls(t, local, "ann", "ok 9")
+	wantCalls(t, shared, "ann", "quota_exceeded")
+	wantCalls(t, local, "ann", "ok 8")
+	l.exchange(kept)
+	wantCalls(t, shared, "ann", "ok 9")
+	wantCalls(t, local, "ann", "ok 7")
+}
+
+// Without room for another holding, what needs one is refused.
+func TestHoldingsFull(t *testing.T) {
+	plan := table.Plan{Quota: &table.Quota{Limit: 5, Period: "64h", Bucket: table.BucketApplication}}
+	withSources(t, holding(testTable(plan), 0))
+	kept := accountWith(quota.NewStore(10))
+	kept.limitHoldings(1)
+	sources.accounts[nobody] = kept
+	r := newRig(t, sharing())
+	l := newLender(5, 0)
+	l.exchange(kept)
+	r.call("ann")
+	l.exchange(kept)
+	wantCalls(t, r, "ann", "ok 4")
+	wantCalls(t, r, "bob", "counters_full", "counters_full")
+	wantCalls(t, r, "ann", "ok 3")
+}
+
+// In a dry run, what would be refused is told and admitted.
+func TestSharedDryRun(t *testing.T) {
+	c := sharing()
+	c.DryRun = true
+	r, _ := newSharing(t, testTable(table.Plan{Quota: per64Hours(5)}), c)
+	r.do("GET", "/weather", "Authorization: Bearer ann")
+	if r.upstream == nil || r.upstream.Header.Get("X-Tollgate-Dry-Run") != "limits_unavailable" {
+		t.Error("the upstream is not told")
+	}
+}
+
+// However many requests and reports there are at once, no more passes than was lent.
+func TestConcurrentSharing(t *testing.T) {
+	const gateways, callers, limit = 3, 4, 150
+	plan := table.Plan{RateLimit: perHour(1000), Quota: per64Hours(limit)}
+	l := newLender(limit, 0)
+	var passed, refused int64
+	var mu sync.Mutex
+	var all sync.WaitGroup
+	for g := 0; g < gateways; g++ {
+		withSources(t, holding(testTable(plan), 0))
+		var handlers []http.Handler
+		for i := 0; i < callers; i++ {
+			handlers = append(handlers, newRig(t, sharing()).handler)
+		}
+		kept := sources.accounts[nobody]
+		l.latecomer(kept)
+		l.exchange(kept)
+		for i := range handlers {
+			handler := handlers[i]
+			all.Add(1)
+			go func() {
+				defer all.Done()
+				for n := 0; n < 100; n++ {
+					w := httptest.NewRecorder()
+					req := httptest.NewRequest("GET", "/weather", nil)
+					req.Header.Set("Authorization", "Bearer ann")
+					handler.ServeHTTP(w, req)
+					mu.Lock()
+					if w.Code == http.StatusOK {
+						passed++
+					} else {
+						refused++
+					}
+					mu.Unlock()
+				}
+			}()
+		}
+		all.Add(1)
+		go func() {
+			defer all.Done()
+			for n := 0; n < 100; n++ {
+				l.exchange(kept)
+			}
+		}()
+	}
+	all.Wait()
+	if passed > limit || passed+refused != gateways*callers*100 {
+		t.Errorf("%d requests have passed and %d were refused, of %d", passed, refused, limit)
+	}
+}
+
+// Over the wire: reports carry entries, and answers shares.
+func TestSharesByReports(t *testing.T) {
+	clock := reporting(t)
+	l := newLender(5, 0)
+	rows := testTable(table.Plan{Quota: per64Hours(5)})
+	rows.Revision = 1
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path != usage.Path {
+			_ = json.NewEncoder(w).Encode(rows)
+			return
+		}
+		var report usage.Report
+		if err := json.NewDecoder(r.Body).Decode(&report); err != nil || !report.Sharing {
+			t.Errorf("a report that shares no limits: %+v, %v", report, err)
+		}
+		_ = json.NewEncoder(w).Encode(l.answer(&report))
+	}))
+	t.Cleanup(func() { server.Close() })
+	c := sharing()
+	c.Sync.Endpoint = []string{server.URL}
+	c.Sync.Wait = "0s"
+	c.Sync.Interval = "1h"
+	r, _ := clock.begin(t, c)
+	clock.step() // the first report, for the tenure
+	wantCalls(t, r, "ann", "quota_exceeded")
+	clock.mu.Lock()
+	if clock.delay > 100*time.Millisecond {
+		t.Errorf("the next report comes after %s", clock.delay)
+	}
+	clock.mu.Unlock()
+	clock.step()
+	wantCalls(t, r, "ann", "ok 4", "ok 3")
+	for i := 0; i < 5; i++ {
+		clock.step()
+	}
+	wantCalls(t, r, "ann", "ok 2")
+}
