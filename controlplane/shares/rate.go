@@ -42,6 +42,12 @@ func (p *part) room() int64 {
 	return max(p.heldCapacity, p.capacity)
 }
 
+// next returns the number of the part after this one. Only a gateway that tells what
+// is not so comes to the highest that a record can have, and stays there.
+func (p *part) next() int64 {
+	return min(maxTotal, p.number+1)
+}
+
 // acknowledge takes in what an entry tells of the part, and returns how many tokens
 // came back from it.
 func (p *part) acknowledge(e *Entry) (tokens int64) {
@@ -58,7 +64,7 @@ func (p *part) acknowledge(e *Entry) (tokens int64) {
 		return 0
 	}
 	tokens = min(e.Tokens, p.capacity)
-	*p = part{number: p.number + 1}
+	*p = part{number: p.next()}
 	return tokens
 }
 
@@ -265,7 +271,7 @@ func headroom(want int64) int64 {
 // offer gives a the part that it should have, as far as there is one to give.
 func (r *RateRecord) offer(a *account, t target) {
 	rate, capacity := r.free()
-	next := part{number: a.part.number + 1}
+	next := part{number: a.part.next()}
 	if t.capacity > 0 {
 		// What others may still have cannot be given.
 		t.rate = min(t.rate, a.part.rate()+rate)

@@ -108,6 +108,30 @@ func TestDecodeTellsWhatIsWrong(t *testing.T) {
 	}
 }
 
+// TestHighestNumbers has gateways that tell the highest numbers that there are: what is
+// stored of them can be read again.
+func TestHighestNumbers(t *testing.T) {
+	for _, dropped := range []bool{false, true} {
+		e := Entry{
+			Account: maxTotal, Granted: maxTotal, Used: maxTotal, Returned: maxTotal, Told: maxTotal,
+			Wanted: maxTotal, Over: second, Spare: maxTotal, Part: maxTotal, Dropped: dropped, Tokens: maxTotal,
+		}
+		r, q := &RateRecord{}, &QuotaRecord{}
+		for now := range int64(4) {
+			for _, entry := range []Entry{e, {Account: now + 1, Part: e.Part, Wanted: 100, Over: second, Dropped: dropped}} {
+				r.Settle(Rate{Limit: 1000, Burst: 1000, Period: time.Second}, Tenure{Number: 1}, entry, now*second)
+				q.Settle(Quota{Limit: 1000, Period: time.Minute}, Tenure{Number: 1}, entry, now*second)
+				if _, err := DecodeRate(r.Encode()); err != nil {
+					t.Error(err)
+				}
+				if _, err := DecodeQuota(q.Encode()); err != nil {
+					t.Error(err)
+				}
+			}
+		}
+	}
+}
+
 // Whatever a record holds that was accepted, what is settled by it stays in bounds.
 func FuzzSettle(f *testing.F) {
 	f.Add([]byte(nil), byte(0), int64(1), int64(5), int64(3), int64(2), int64(0), int64(8), int64(1), true, int64(time.Second))
