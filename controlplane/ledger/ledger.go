@@ -76,12 +76,12 @@ type Reports struct {
 
 // Health says how the store was when it was last asked.
 type Health struct {
-	// Failure is empty if it answered.
+	// Failure is empty if it answered, and has done so for some seconds.
 	Failure string
 	// Since is when that began; zero before the store was first asked.
 	Since time.Time
 
-	asked time.Time // last
+	asked, failed time.Time // last
 }
 
 // New returns a ledger that has counted nothing.

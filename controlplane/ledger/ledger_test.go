@@ -474,6 +474,35 @@ func TestHealth(t *testing.T) {
 	}
 }
 
+// TestStoreIsFull has a store that can be read, and takes nothing: it is not well in
+// between, and the log is not told of each report.
+func TestStoreIsFull(t *testing.T) {
+	c := &clock{start}
+	var log strings.Builder
+	full := errors.New("full")
+	s := &faulty{Store: store.NewMemory(c.now), swap: func() error { return full }}
+	l := newLedger(s, c, &log)
+	for g := range 20 {
+		if _, err := l.Take(t.Context(), report(g, 1, 1)); !errors.Is(err, ErrStore) {
+			t.Fatal(err)
+		}
+		l.tend(t.Context())
+		if got := l.Health(); got.Failure != "full" || !got.Since.Equal(start) {
+			t.Errorf("got %+v", got)
+		}
+		c.Time = c.Add(time.Second)
+	}
+	s.swap = nil
+	c.Time = c.Add(wellAfter)
+	mustTake(t, l, report(1, 1, 1))
+	if got := l.Health(); got.Failure != "" || !got.Since.Equal(c.Time) {
+		t.Errorf("with room again: got %+v", got)
+	}
+	if n := strings.Count(log.String(), "\n"); n != 2 {
+		t.Errorf("logged %s", log.String())
+	}
+}
+
 // TestForeignRecord has a store in which somebody else has written.
 func TestForeignRecord(t *testing.T) {
 	c := &clock{start}

@@ -19,6 +19,9 @@ const (
 	remembered = 30
 	// askEvery is how often the store is asked how it is if nobody else asks.
 	askEvery = 5 * time.Second
+	// wellAfter is for how long nothing must have failed for the store to be well
+	// again: one that is full can still be read.
+	wellAfter = askEvery
 )
 
 // record is what the store holds of one gateway.
@@ -125,8 +128,8 @@ func (l *Ledger) write(ctx context.Context, instance string, version int64, rec 
 	return made[0], nil
 }
 
-// noteStore notes whether the store has answered, tells when that changes, and
-// returns the error as one of ours.
+// noteStore notes whether the store has answered, tells when that changes for longer
+// than a moment, and returns the error as one of ours.
 func (l *Ledger) noteStore(err error) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -134,6 +137,9 @@ func (l *Ledger) noteStore(err error) error {
 	first := h.asked.IsZero()
 	h.asked = now
 	if err == nil {
+		if h.Failure != "" && now.Sub(h.failed) < wellAfter {
+			return nil
+		}
 		if h.Failure != "" {
 			l.log.Info("the store answers again", "after", now.Sub(h.Since).Round(time.Second).String())
 		}
@@ -142,6 +148,7 @@ func (l *Ledger) noteStore(err error) error {
 		}
 		return nil
 	}
+	h.failed = now
 	if h.Failure == "" {
 		h.Since = now
 		l.log.Error("the store does not answer: no report is taken until it does", "error", err)
