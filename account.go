@@ -33,9 +33,10 @@ type account struct {
 	// answer shared any, and toldUnshared that it did not.
 	sharing, shared, toldUnshared bool
 	// sentAt is when the last report was sent, answeredAt when the last one was
-	// that was answered with shares, and failing that the last one got no answer.
+	// that was answered with shares, failing that the last one got no answer, and
+	// awaiting that its answer is still to come.
 	sentAt, answeredAt int64
-	failing            bool
+	failing, awaiting  bool
 	// lostFrom is from when on limits are lost. It is only used atomically.
 	lostFrom *int64
 	// poster is the feed whose endpoint gets reports, and tell is told of that;

@@ -316,6 +316,8 @@ func (a *account) answered(answer *usage.Answer) {
 	before := a.shared
 	told := a.toldUnshared
 	a.shared = shared
+	a.failing = false
+	a.awaiting = false
 	a.toldUnshared = a.sharing && !shared
 	if shared {
 		a.answeredAt = sentAt
@@ -335,13 +337,20 @@ func (a *account) sending() {
 	now := a.now()
 	a.mu.Lock()
 	a.sentAt = now
+	// An answer that nobody can read is none.
+	a.failing = a.failing || a.awaiting
+	a.awaiting = true
+	a.judgeLocked()
 	a.mu.Unlock()
 }
 
 // sent takes note of what came of it.
 func (a *account) sent(failed bool) {
+	if !failed {
+		return
+	}
 	a.mu.Lock()
-	a.failing = failed
+	a.failing = true
 	a.judgeLocked()
 	a.mu.Unlock()
 }

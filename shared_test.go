@@ -358,6 +358,31 @@ func TestLimitsNeverShared(t *testing.T) {
 	}
 }
 
+// An endpoint whose answers nobody can read shares no limits either.
+func TestUnreadableAnswers(t *testing.T) {
+	r, kept := newSharing(t, testTable(table.Plan{Quota: per64Hours(5)}), sharing())
+	l := newLender(5, 0)
+	l.exchange(kept)
+	wantCalls(t, r, "ann", "quota_exceeded")
+	late := int64(0)
+	kept.now = func() int64 { return int64(time.Since(started)) - late }
+	// The last good answer was long ago.
+	late = lostAfter + 1
+	l.exchange(kept)
+	late = 0
+	for i := 0; i < 2; i++ {
+		wantCalls(t, r, "bob", "quota_exceeded")
+		kept.sending()
+		kept.sent(false)
+	}
+	wantCalls(t, r, "bob", "limits_unavailable")
+	l.exchange(kept)
+	l.exchange(kept)
+	if got := r.call("bob"); !strings.HasPrefix(got, "ok") {
+		t.Errorf("after the next answer: got %s", got)
+	}
+}
+
 // Middlewares with local limits count for themselves, beside those that share.
 func TestLocalBesideShared(t *testing.T) {
 	rows := testTable(table.Plan{Quota: per64Hours(10)})
