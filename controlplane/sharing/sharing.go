@@ -26,10 +26,10 @@ import (
 
 const (
 	// storeTimeout is how long the reports of one round may take in the store, and
-	// patience how long a report waits for its round. Gateways wait for longer than
-	// both together, and so long is none of their requests.
-	storeTimeout = 2 * time.Second
-	patience     = 2 * time.Second
+	// patience how long a report waits for its round. Together with what the ledger may
+	// take they are less than the 5 seconds that gateways wait for an answer.
+	storeTimeout = time.Second
+	patience     = 800 * time.Millisecond
 	// gap is how long after the beginning of a round the next one begins, unless
 	// nobody waits for it. A round costs as much for one report of a bucket as for
 	// many.
