@@ -104,9 +104,12 @@ func benchGatewaysOn(b *testing.B, kept store.Store, groups, redis int) {
 			bodies[group] = append(bodies[group], benchEntries(group, n+1))
 		}
 	}
-	for _, g := range gateways { // the records are there
-		g.post(b, handler, bodies[g.group][0])
+	var first sync.WaitGroup
+	for _, g := range gateways { // The records are there.
+		first.Go(func() { g.post(b, handler, bodies[g.group][0]) })
+		time.Sleep(time.Second / time.Duration(len(gateways)))
 	}
+	first.Wait()
 	b.ResetTimer()
 	before, begin := processorTime(b, redis), time.Now()
 	var all sync.WaitGroup

@@ -161,7 +161,7 @@ func TestLeave(t *testing.T) {
 		var all sync.WaitGroup
 		var left, answered int
 		var mu sync.Mutex
-		for range 5 * maxRound / usage.MaxEntries {
+		for range 20 * maxRound / usage.MaxEntries {
 			all.Go(func() {
 				_, given, err := s.Settle(t.Context(), &usage.Report{Instance: e.instance, Sequence: 9, Tenure: e.tenure, Entries: many})
 				mu.Lock()

@@ -30,12 +30,15 @@ const (
 	// take they are less than the 5 seconds that gateways wait for an answer.
 	storeTimeout = time.Second
 	patience     = 800 * time.Millisecond
-	// gap is how long after the beginning of a round the next one begins, unless
-	// nobody waits for it. A round costs as much for one report of a bucket as for
-	// many.
-	gap = 20 * time.Millisecond
+	// gap is how long after the beginning of a round the next one begins at least, and
+	// longestGap at most; in between it is gapShare times as long as the last one took.
+	// A round costs about as much for one report of a bucket as for many, and in the
+	// rest of the time other control planes can settle without a race.
+	gap        = 20 * time.Millisecond
+	longestGap = 100 * time.Millisecond
+	gapShare   = 2
 	// maxRound is about how many entries a round has at most.
-	maxRound = 1 << 15
+	maxRound = 1 << 13
 	// attempts is how often entries are settled that another control plane settles
 	// at the same time.
 	attempts = 8
@@ -67,6 +70,7 @@ type Sharing struct {
 	queue   []*job
 	leading bool      // somebody settles a round, or is about to
 	began   time.Time // the last round
+	gap     time.Duration
 
 	// What follows belongs to who leads.
 	tenures  tenures
@@ -185,9 +189,9 @@ func (s *Sharing) leave(j *job) bool {
 // lead settles a round, in which the caller's own job is.
 func (s *Sharing) lead(ctx context.Context, own *job) {
 	s.mu.Lock()
-	rest := gap - s.now().Sub(s.began)
+	rest := s.gap - s.now().Sub(s.began)
 	s.mu.Unlock()
-	if rest > 0 && rest <= gap {
+	if rest > 0 && rest <= longestGap {
 		s.pause(ctx, rest)
 	}
 	jobs := s.begin()
@@ -223,6 +227,7 @@ func (s *Sharing) begin() []*job {
 func (s *Sharing) end() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.gap = min(max(gap, gapShare*s.now().Sub(s.began)), longestGap)
 	if len(s.queue) == 0 {
 		s.leading = false
 		return
