@@ -13,8 +13,9 @@ const (
 	// and how many rows they may have together.
 	maxDoubts    = 1_000
 	maxDoubtRows = 1 << 20
-	// maxDoubtTries is how many attempts at one report are remembered.
-	maxDoubtTries = 100
+	// maxDoubtTries is how many attempts at one report are remembered: more than a
+	// gateway makes while it is in doubt.
+	maxDoubtTries = 500
 	// doubtFor is for how long one may be in doubt. What is not found in the store
 	// after that never got there.
 	doubtFor = time.Hour

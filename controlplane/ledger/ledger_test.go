@@ -474,6 +474,27 @@ func TestHealth(t *testing.T) {
 	}
 }
 
+// TestStoreTakesNothingForLong has a store that can be read and takes nothing for two
+// hours, in which a gateway sends its report again and again.
+func TestStoreTakesNothingForLong(t *testing.T) {
+	c := &clock{start}
+	s := &faulty{Store: store.NewMemory(c.now), swap: func() error { return errAway }}
+	l := newLedger(s, c, nil)
+	for range 8 * 60 {
+		if _, err := l.Take(t.Context(), report(1, 1, 1)); !errors.Is(err, ErrStore) {
+			t.Fatal(err)
+		}
+		l.tend(t.Context())
+		c.Time = c.Add(15 * time.Second)
+	}
+	s.swap = nil
+	mustTake(t, l, report(1, 1, 1))
+	l.tend(t.Context())
+	if got := l.Reports(); total(l) != 1 || got.Lost != 0 || l.doubts.count != 0 {
+		t.Errorf("counted %d, %+v, with %d doubts", total(l), got, l.doubts.count)
+	}
+}
+
 // TestStoreIsFull has a store that can be read, and takes nothing: it is not well in
 // between, and the log is not told of each report.
 func TestStoreIsFull(t *testing.T) {
