@@ -22,7 +22,7 @@ type Pusher struct {
 	provider *metric.MeterProvider
 }
 
-// NewPusher returns what pushes m to a URL once a minute, over HTTP, under the name
+// NewPusher returns what pushes m to a URL once a minute, until its end, over HTTP, under the name
 // of an instance. Variables of the environment that OpenTelemetry knows say the
 // rest. A push that fails is logged.
 func (m *Metrics) NewPusher(ctx context.Context, url, instance string) (*Pusher, error) {
@@ -40,9 +40,9 @@ func (m *Metrics) NewPusher(ctx context.Context, url, instance string) (*Pusher,
 	return &Pusher{metric.NewMeterProvider(metric.WithReader(reader), metric.WithResource(about))}, nil
 }
 
-// Run pushes until ctx ends, and then once more.
-func (p *Pusher) Run(ctx context.Context) error {
-	<-ctx.Done()
+// End pushes once more, which may take some seconds, also if ctx has ended, and then
+// never again.
+func (p *Pusher) End(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), lastPush)
 	defer cancel()
 	if err := p.provider.Shutdown(ctx); err != nil {

@@ -63,8 +63,8 @@ func (w *world) push(url string) {
 	}
 	ctx, cancel := context.WithCancel(w.t.Context())
 	cancel()
-	if err := p.Run(ctx); err != nil {
-		w.t.Errorf("Run: %v", err)
+	if err := p.End(ctx); err != nil {
+		w.t.Errorf("End: %v", err)
 	}
 }
 

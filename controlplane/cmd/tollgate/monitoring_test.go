@@ -1,14 +1,19 @@
 package main
 
 import (
+	"bufio"
 	"errors"
+	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
+	"time"
 
 	collector "go.opentelemetry.io/proto/otlp/collector/metrics/v1"
 	"google.golang.org/protobuf/proto"
@@ -105,6 +110,66 @@ func TestMonitoring(t *testing.T) {
 	p.stop()
 	if strings.Contains(p.log.String(), "a-token") {
 		t.Error("the log tells the token")
+	}
+}
+
+// TestLastPush has a report that arrives while the control plane stops, which goes on
+// pushing until then.
+func TestLastPush(t *testing.T) {
+	t.Setenv("OTEL_METRIC_EXPORT_INTERVAL", "10")
+	pushes := make(chan bool)
+	var last atomic.Int64
+	receiver := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		request := &collector.ExportMetricsServiceRequest{}
+		data, err := io.ReadAll(r.Body)
+		if err = errors.Join(err, proto.Unmarshal(data, request)); err != nil {
+			t.Error(err)
+		}
+		requests := int64(0)
+		for _, scope := range request.GetResourceMetrics()[0].GetScopeMetrics() {
+			for _, m := range scope.GetMetrics() {
+				for _, point := range m.GetSum().GetDataPoints() {
+					if m.GetName() == "tollgate_requests_total" {
+						requests += int64(point.GetAsDouble())
+					}
+				}
+			}
+		}
+		last.Store(requests)
+		select {
+		case pushes <- true:
+		default:
+		}
+	}))
+	defer receiver.Close()
+	p := startServe(t, "--manifests", t.TempDir(), "--listen", "127.0.0.1:0", "--log-format", "json", "--otlp-endpoint", receiver.URL)
+	conn, err := net.Dial("tcp", p.await("listening")["address"].(string))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	report := `{"instance": "` + strings.Repeat("0", 32) + `", "sequence": 1, "usage": [{"api": "apps/weather-api", "count": 5}]}`
+	fmt.Fprintf(conn, "POST %s HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nExpect: 100-continue\r\nContent-Length: %d\r\n\r\n", usage.Path, len(report))
+	answers := bufio.NewReader(conn)
+	if line, err := answers.ReadString('\n'); err != nil || !strings.HasPrefix(line, "HTTP/1.1 100 ") {
+		t.Fatalf("got %q, %v", line, err) // It is being read when this has come.
+	}
+	p.cancel()
+	p.await("stopping")
+	for range 3 { // more than one that was under way, and a last one
+		select {
+		case <-pushes:
+		case <-time.After(patience):
+			t.Fatal("pushes end before the last request")
+		}
+	}
+	fmt.Fprint(conn, report)
+	if rest, err := io.ReadAll(answers); err != nil || !strings.Contains(string(rest), "HTTP/1.1 200 ") {
+		t.Fatalf("got %q, %v", rest, err)
+	}
+	p.stop()
+	if got := last.Load(); got != 5 {
+		t.Errorf("pushed %d requests at the end, want 5", got)
 	}
 }
 

@@ -142,14 +142,16 @@ func serve(ctx context.Context, o serveOptions, stderr io.Writer) (err error) {
 		Compiled: watched.Compiled,
 	}
 	runners := []runner{follower.Run, files.Run, book.Run}
-	if o.otlpEndpoint != "" {
-		pusher, err := o.pusher(ctx, watched, sites[0].listener.Addr())
-		if err != nil {
-			return err
-		}
-		runners = append(runners, pusher.Run)
+	if o.otlpEndpoint == "" {
+		return runUntilDone(ctx, sites, runners, log)
 	}
-	return runUntilDone(ctx, sites, runners, log)
+	pusher, err := o.pusher(ctx, watched, sites[0].listener.Addr())
+	if err != nil {
+		return err
+	}
+	err = runUntilDone(ctx, sites, runners, log)
+	// After the last request, so that nothing that was counted is missing.
+	return errors.Join(err, pusher.End(ctx))
 }
 
 // pusher returns what pushes metrics, under the name of the machine and of an
