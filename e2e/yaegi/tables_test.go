@@ -11,6 +11,7 @@ import (
 	"reflect"
 	"runtime"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -59,13 +60,17 @@ func letGo(t *testing.T, handle func(int64, http.ResponseWriter, *http.Request),
 	if _, err := stack.CopyPlugin(gopath, false, nil); err != nil {
 		t.Fatal(err)
 	}
-	var polls atomic.Int64
+	var arrived, polls atomic.Int64
+	var rest sync.RWMutex // write-locked while no poll is answered
 	title := strings.Repeat("x", size)
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.Method == http.MethodPost {
 			stack.TakeReport(w, r, 100*time.Millisecond)
 			return
 		}
+		arrived.Add(1)
+		rest.RLock()
+		defer rest.RUnlock()
 		revision := polls.Add(1)
 		handle(revision, w, r)
 		fmt.Fprintf(w, `{"revision":%d,"issuedAt":"2026-11-21T17:00:00Z","plans":{"apps/p":{"title":"%s"}},
@@ -80,6 +85,19 @@ func letGo(t *testing.T, handle func(int64, http.ResponseWriter, *http.Request),
 		err := stack.Until(t.Context(), "polls", time.Minute, func() error {
 			if got := polls.Load(); got < n {
 				return fmt.Errorf("%d of %d polls", got, n)
+			}
+			return nil
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		// What a poll needs while it lasts is not to be measured: the next one has
+		// come, so the one before it is over, and has to wait.
+		rest.Lock()
+		defer rest.Unlock()
+		err = stack.Until(t.Context(), "the next poll", time.Minute, func() error {
+			if arrived.Load() <= polls.Load() {
+				return errors.New("it has not come")
 			}
 			return nil
 		})
