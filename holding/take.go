@@ -87,7 +87,9 @@ func Take(a *Allowance, now int64) quota.Decision {
 			units.used++
 			units.wanted++
 			d.QuotaLeft = units.granted - units.used + units.left
-			d.QuotaReset = units.grows - now
+			if units.grows > now {
+				d.QuotaReset = units.grows - now
+			}
 		}
 	} else if !refuseAgain(rate, units, now, &d) {
 		takeUnusually(a, now, &d)

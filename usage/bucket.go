@@ -3,6 +3,7 @@ package usage
 import (
 	"fmt"
 	"math"
+	"time"
 )
 
 // Limits that gateways share ride on reports. A gateway tells of each bucket that it
@@ -25,6 +26,15 @@ const maxBucket = 4 * maxText
 
 // horizons is how many ranks a tenure has at most.
 const horizons = 16
+
+// What a gateway believes of a share. What was granted leaves room for what is spent
+// on credit, and so many tokens can be reckoned with in nanotokens. The times bound
+// what an answer that was wrong does after it was mended.
+const (
+	maxGranted = MaxCount / 2
+	maxTokens  = 1_000_000_000
+	maxLasts   = int64(time.Hour)
+)
 
 // Entry tells of one bucket. Totals count from when the gateway opened the account, so
 // that whatever was lost on the way is in the next one, and one that comes twice tells
@@ -148,13 +158,13 @@ func validateShare(s *Share) error {
 		value, most int64
 	}{
 		{"account", s.Account, MaxCount},
-		{"granted", s.Granted, MaxCount},
+		{"granted", s.Granted, maxGranted},
 		{"keep", s.Keep, most},
-		{"lasts", s.Lasts, most},
+		{"lasts", s.Lasts, maxLasts},
 		{"part", s.Part, MaxCount},
 		{"interval", s.Interval, most},
-		{"capacity", s.Capacity, MaxCount},
-		{"fill", s.Fill, MaxCount},
+		{"capacity", s.Capacity, maxTokens},
+		{"fill", s.Fill, maxTokens},
 		{"left", s.Left, most},
 		{"reset", s.Reset, math.MaxInt64},
 	} {
@@ -180,8 +190,8 @@ func validateTenure(t *Tenure) error {
 			return fmt.Errorf("tenure.ranks[%d]: %d, must be from 0 to %d", i, rank, int64(MaxCount))
 		}
 	}
-	if t.Lasts < 0 || t.Lasts > math.MaxInt64/4 {
-		return fmt.Errorf("tenure.lasts: %d, must be from 0 to %d", t.Lasts, int64(math.MaxInt64/4))
+	if t.Lasts < 0 || t.Lasts > maxLasts {
+		return fmt.Errorf("tenure.lasts: %d, must be from 0 to %d", t.Lasts, maxLasts)
 	}
 	if t.Gateways < 0 || t.Gateways > MaxCount {
 		return fmt.Errorf("tenure.gateways: %d, must be from 0 to %d", t.Gateways, int64(MaxCount))

@@ -71,7 +71,12 @@ func TestDecodeShares(t *testing.T) {
 		{`"lasts": 300000000000`, `"lasts": -1`, "tenure.lasts: -1, must be from 0 to"},
 		{`"lasts": 300000000000`, `"lasts": 1, "gateways": -1`, "tenure.gateways: -1, must be from 0 to"},
 		{`"granted": 5`, `"granted": -1`, "shares[0].granted: -1"},
-		{`"capacity": 20`, `"capacity": 9007199254740991`, "shares[0].capacity: 9007199254740991, must be at most"},
+		{`"granted": 5`, `"granted": 4503599627370496`, "shares[0].granted: 4503599627370496, must be from 0 to 4503599627370495"},
+		{`"capacity": 20`, `"capacity": 1000000001`, "shares[0].capacity: 1000000001, must be from 0 to 1000000000"},
+		{`"fill": 10`, `"fill": 1000000001`, "shares[0].fill: 1000000001, must be from 0 to 1000000000"},
+		{`"interval": 1000000, "capacity": 20`, `"interval": 3000000000, "capacity": 1000000000`, "shares[0].capacity: 1000000000, must be at most"},
+		{`"lasts": 15000000000`, `"lasts": 3600000000001`, "shares[0].lasts: 3600000000001, must be from 0 to 3600000000000"},
+		{`"lasts": 300000000000`, `"lasts": 3600000000001`, "tenure.lasts: 3600000000001, must be from 0 to 3600000000000"},
 		{`"interval": 1000000`, `"interval": 9223372036854775807`, "shares[0].interval: 9223372036854775807"},
 	} {
 		if _, err := DecodeAnswer([]byte(answer(test.old, test.new)), 17); err == nil || !strings.Contains(err.Error(), test.want) {
