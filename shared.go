@@ -279,7 +279,11 @@ func (a *account) share() {
 	was := a.sharing
 	a.sharing = true
 	a.mu.Unlock()
-	if !was && a.hasTable() {
+	if was {
+		return
+	}
+	a.reporter.Renew()
+	if a.hasTable() {
 		a.reporter.Hurry()
 	}
 }

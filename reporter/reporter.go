@@ -482,7 +482,9 @@ func (r *Reporter) send() bool {
 		r.accept(reply)
 		return true
 	}
-	if takesNone[reply.Status] {
+	// Where limits are shared all depends on reports, and what says that there are
+	// none may be a proxy that waits for its endpoint.
+	if takesNone[reply.Status] && !r.cfg.Sharing() {
 		r.rest(reply)
 		return false
 	}
@@ -605,7 +607,11 @@ func (r *Reporter) retry(reply feed.Reply) {
 	r.failures++
 	delay = r.jittered(delay)
 	asked := reply.RetryAfter
-	if longest := usage.MaxNext * time.Second; asked > longest {
+	longest := usage.MaxNext * time.Second
+	if r.cfg.Sharing() {
+		longest = maxRetry
+	}
+	if asked > longest {
 		asked = longest
 	}
 	if asked > delay {

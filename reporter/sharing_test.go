@@ -1,6 +1,7 @@
 package reporter
 
 import (
+	"fmt"
 	"testing"
 	"time"
 
@@ -148,15 +149,38 @@ func TestUnansweredShares(t *testing.T) {
 	if len(g.answers) != 2 || g.answers[1] != nil {
 		t.Errorf("skipped: got the answers %v, want another one that is nil", g.answers)
 	}
-	// An endpoint that takes no reports is not asked again for being in a hurry.
-	g.answer = refusing(404)
-	g.untilPost()
-	before := len(g.posts)
-	for i := 0; i < 5; i++ {
-		g.reporter.Hurry()
-		g.step()
-	}
-	if len(g.posts) != before {
-		t.Error("another report to an endpoint that takes none")
+}
+
+// Where limits are shared, an endpoint is asked again that says that it takes no reports,
+// or wants to be left alone for long.
+func TestSharingGoesOn(t *testing.T) {
+	for _, status := range []int{404, 405, 501, 503} {
+		g := newRig(t)
+		g.sharing = true
+		g.entries = entriesOf("a")
+		g.reporter.Wake()
+		g.untilPost()
+		g.lines = nil
+		g.answer = refusing(status)
+		g.untilPost()
+		wants := []time.Duration{500 * time.Millisecond, time.Second, 2 * time.Second, 4 * time.Second, 8 * time.Second, 16 * time.Second, maxRetry, maxRetry}
+		for _, want := range wants {
+			g.reporter.Hurry()
+			if took := g.untilPost(); took != want {
+				t.Errorf("status %d: tried again after %s, want %s", status, took, want)
+			}
+		}
+		g.answer = func(r *usage.Report) feed.Reply {
+			reply := refusing(status)(r)
+			reply.RetryAfter = time.Hour
+			return reply
+		}
+		g.untilPost()
+		if took := g.untilPost(); took != maxRetry {
+			t.Errorf("status %d with Retry-After: tried again after %s, want %s", status, took, maxRetry)
+		}
+		g.answer = nil
+		g.untilPost()
+		g.wantLines(fmt.Sprintf("! reports to http://e: status %d; 0 requests wait to be reported", status), "+ reports to http://e: accepted again")
 	}
 }
