@@ -29,7 +29,9 @@ func ask(g *gateway, c *caller) {
 
 // askAs counts a request of c as one of another caller with the same key.
 func askAs(other *caller, g *gateway, c *caller) {
-	c.refused = other.refused
+	if c != other {
+		c.refused = other.refused
+	}
 	ask(g, other)
 }
 

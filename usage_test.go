@@ -11,11 +11,13 @@ import (
 	"reflect"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/tollgate-apim/tollgate/feed"
 	hold "github.com/tollgate-apim/tollgate/holding"
+	"github.com/tollgate-apim/tollgate/matcher"
 	"github.com/tollgate-apim/tollgate/quota"
 	"github.com/tollgate-apim/tollgate/reporter"
 	"github.com/tollgate-apim/tollgate/table"
@@ -308,6 +310,26 @@ func TestCallersWithoutCountersAreCounted(t *testing.T) {
 	wantSums(t, "full", collected(), sums{
 		of("ann", 0, ""): 1, of("bob", 503, "counters_full"): 3, of("filtered", 403, "operation_forbidden"): 3,
 	})
+}
+
+// The first two of them may come at once.
+func TestCallersWithoutCountersAtOnce(t *testing.T) {
+	kept := accountWith(quota.NewStore(1))
+	v, g := testView(), &gateway{source: &source{account: kept}, held: &heldView{}}
+	var wait sync.WaitGroup
+	for i := 0; i < 2; i++ {
+		wait.Add(1)
+		go func() {
+			defer wait.Done()
+			c := &caller{digest: "d", who: &matcher.Caller{API: weatherAPI}, refused: make([]int64, len(refusable))}
+			askAs(standIn(v, c), g, c)
+			atomic.AddInt64(&c.refused[0], 1)
+		}()
+	}
+	wait.Wait()
+	got := sums{}
+	kept.collect(got.add, true)
+	wantSums(t, "at once", got, sums{{API: weatherAPI, Code: 403, Reason: "subscription_missing"}: 2})
 }
 
 // However many ask at once, and whenever it is collected, each counts once.
@@ -678,6 +700,35 @@ func TestReportsAfterAnotherTable(t *testing.T) {
 		src.activate(feed.Current(src.feed))
 	}
 	for i := 0; i < 3; i++ {
+		clock.step()
+	}
+	e.want("afterwards", sums{of("ann", 0, ""): 1})
+}
+
+// So it is for the first middleware that shares limits, and then after each failure.
+func TestReportsForSharedLimits(t *testing.T) {
+	clock := reporting(t)
+	e := newEndpoint(t, dryTable())
+	e.behaves(func() (bool, int) { return false, 404 })
+	r, _ := clock.begin(t, configOf(e))
+	r.call("ann")
+	for i := 0; i < 10; i++ {
+		clock.step()
+	}
+	if n := e.reported(); n != 1 {
+		t.Fatalf("%d reports, want 1", n)
+	}
+	c := configOf(e)
+	c.Limits = "shared"
+	clock.begin(t, c)
+	for i := 0; i < 3; i++ {
+		clock.step()
+	}
+	if n := e.reported(); n < 3 {
+		t.Errorf("%d reports, want 3", n)
+	}
+	e.behaves(nil)
+	for i := 0; i < 5; i++ {
 		clock.step()
 	}
 	e.want("afterwards", sums{of("ann", 0, ""): 1})
