@@ -30,8 +30,9 @@ type account struct {
 
 	mu sync.Mutex
 	// sharing says that there are limits that are shared, shared that the last
-	// answer shared any, and toldUnshared that it did not.
-	sharing, shared, toldUnshared bool
+	// answer shared any, everShared that an answer ever did, and toldUnshared that
+	// it was told that the last one did not.
+	sharing, shared, everShared, toldUnshared bool
 	// sentAt is when the last report was sent, answeredAt when the last one was
 	// that was answered with shares, failing that the last one got no answer, and
 	// awaiting that its answer is still to come.

@@ -324,13 +324,18 @@ func (a *account) answered(answer *usage.Answer) {
 	a.awaiting = false
 	a.toldUnshared = a.sharing && !shared
 	if shared {
+		a.everShared = true
 		a.answeredAt = sentAt
+	}
+	line := "limits: the endpoint takes reports and does not share limits; onLimitsLost decides on requests with limits: shared"
+	if a.everShared {
+		line = "limits: the endpoint shares none at present; after 15 seconds onLimitsLost decides on requests with limits: shared"
 	}
 	tell := a.toldUnshared && !told
 	a.judgeLocked()
 	a.mu.Unlock()
 	if tell {
-		a.report("limits: the endpoint takes reports and does not share limits; onLimitsLost decides on requests with limits: shared", true)
+		a.report(line, true)
 	} else if shared && !before && told {
 		a.report("limits: the endpoint shares limits", false)
 	}
@@ -362,9 +367,9 @@ func (a *account) sent(failed bool) {
 // judgeLocked works out from when on limits are lost.
 func (a *account) judgeLocked() {
 	from := int64(math.MaxInt64)
-	if !a.shared {
+	if !a.everShared {
 		from = math.MinInt64
-	} else if a.failing {
+	} else if a.failing || !a.shared {
 		from = a.answeredAt + lostAfter
 	}
 	atomic.StoreInt64(a.lostFrom, from)

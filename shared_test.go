@@ -358,6 +358,39 @@ func TestLimitsNeverShared(t *testing.T) {
 	}
 }
 
+// A control plane whose store is away shares none for a while. That is no loss before
+// what it shared is over.
+func TestLimitsNotSharedForAWhile(t *testing.T) {
+	c := sharing()
+	c.OnLimitsLost = "admit"
+	r, kept := newSharing(t, testTable(table.Plan{Quota: per64Hours(5)}), c)
+	l := newLender(0, 0)
+	l.exchange(kept)
+	var lines []string
+	kept.mu.Lock()
+	kept.tell = func(line string, _ bool) { lines = append(lines, line) }
+	kept.mu.Unlock()
+	wantCalls(t, r, "ann", "quota_exceeded")
+	unshared := func() {
+		kept.entries()
+		kept.sending()
+		kept.sent(false)
+		kept.answered(&usage.Answer{Sequence: 1, Next: 1})
+	}
+	unshared()
+	wantCalls(t, r, "ann", "quota_exceeded")
+	kept.mu.Lock()
+	kept.answeredAt -= lostAfter
+	kept.mu.Unlock()
+	unshared()
+	wantCalls(t, r, "ann", "ok")
+	l.exchange(kept)
+	wantCalls(t, r, "ann", "quota_exceeded")
+	if len(lines) != 2 || !strings.Contains(lines[0], "shares none at present") || !strings.Contains(lines[1], "the endpoint shares limits") {
+		t.Errorf("got the lines %q", lines)
+	}
+}
+
 // An endpoint whose answers nobody can read shares no limits either.
 func TestUnreadableAnswers(t *testing.T) {
 	r, kept := newSharing(t, testTable(table.Plan{Quota: per64Hours(5)}), sharing())
