@@ -31,7 +31,6 @@ func TestBadConfigurations(t *testing.T) {
 		{"negative-staleness", func(c *stack.Config) { c.Sync.MaxStaleness = "-1s" }, list("sync.maxStaleness", "-1s")},
 		{"error-body", func(c *stack.Config) { c.ErrorBody = "xml" }, list("errorBody", "xml", "problem", "empty")},
 		{"limits", func(c *stack.Config) { c.Limits = "global" }, list("limits", "global")},
-		{"limits", func(c *stack.Config) { c.Limits = "global" }, list("limits", "global")},
 		{"cache-file", func(c *stack.Config) { c.Sync.CacheFile = "table.cache" }, list("sync.cacheFile", "table.cache")},
 		{"public-key", func(c *stack.Config) { c.Sync.PublicKey = "abc" }, list("sync.publicKey")},
 		{"ca", func(c *stack.Config) { c.Sync.TLS = &stack.TLS{CA: "/no/such/file"} }, list("sync.tls")},
