@@ -79,9 +79,14 @@ func admit(w http.ResponseWriter, r *http.Request, g *gateway, c *caller) bool {
 	if d.Refusal == "" {
 		return true
 	}
-	w.Header()["Retry-After"] = []string{seconds(d.RetryAfter)}
-	refuseCaller(w, r, g, c, d.Refusal)
+	refuseUsedUp(w, r, g, c, &d)
 	return false
+}
+
+// refuseUsedUp is refuseCaller for a limit that is used up.
+func refuseUsedUp(w http.ResponseWriter, r *http.Request, g *gateway, c *caller, d *quota.Decision) {
+	w.Header()["Retry-After"] = []string{strconv.FormatInt((d.RetryAfter+roundUp)/second, 10)}
+	refuseCaller(w, r, g, c, d.Refusal)
 }
 
 // readmit is admit with the caller's counters fetched anew.
