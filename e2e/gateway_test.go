@@ -34,6 +34,8 @@ type gateway struct {
 	plane    *stack.ControlPlane
 	sync     *stack.SyncProxy
 	upstream *stack.Upstream
+	// owners has the test that owns a file of manifests, or a host.
+	owners map[string]string
 }
 
 // startGateway starts a gateway with files in dir. The plugin is patched.
@@ -42,7 +44,7 @@ func startGateway(ctx context.Context, dir string, patch stack.Patch) (*gateway,
 	if err := os.Mkdir(manifests, 0o750); err != nil {
 		return nil, err
 	}
-	g := &gateway{}
+	g := &gateway{owners: map[string]string{}}
 	err := g.start(ctx, dir, manifests, patch)
 	if err != nil {
 		return nil, errors.Join(err, g.stop())
@@ -142,6 +144,7 @@ func (g *gateway) protectWithoutTable(t *testing.T, host string, config stack.Co
 // given status.
 func (g *gateway) serve(t *testing.T, host string, config stack.Config, status int) {
 	t.Helper()
+	g.own(t, "host "+host)
 	lines := g.traefik.Log.Len()
 	if err := g.traefik.Configure(host, g.route(host, config)); err != nil {
 		t.Fatal(err)
@@ -155,9 +158,21 @@ func (g *gateway) serve(t *testing.T, host string, config stack.Config, status i
 	}
 }
 
+// own makes a name one of the test's alone. What two tests had in common would mix
+// what is counted of it, depending on which of them runs first, and how fast.
+func (g *gateway) own(t *testing.T, name string) {
+	t.Helper()
+	test, _, _ := strings.Cut(t.Name(), "/")
+	if owner := g.owners[name]; owner != "" && owner != test {
+		t.Fatalf("%s has the %s too", owner, name)
+	}
+	g.owners[name] = test
+}
+
 // apply writes manifests and waits until they are in force in the gateway.
 func (g *gateway) apply(t *testing.T, name string, manifests ...string) {
 	t.Helper()
+	g.own(t, "manifests "+name)
 	before, err := g.plane.Table(t.Context())
 	if err != nil {
 		t.Fatal(err)
