@@ -27,6 +27,7 @@ type gateway struct {
 
 	upstream *load.Upstream
 	tables   []*tableServer
+	plane    *stack.ControlPlane
 	big      *tableServer
 	dir      string
 }
@@ -73,6 +74,9 @@ func (g *gateway) start(ctx context.Context, o gatewayOptions) (measured []*row,
 		g.tables = append(g.tables, server)
 		g.big = server // The last.
 	}
+	if err := g.startControlPlane(ctx); err != nil {
+		return nil, err
+	}
 	measured = rows(g.endpoints)
 	for _, f := range o.foreigns {
 		measured = append(measured, f.row())
@@ -95,6 +99,29 @@ func (g *gateway) start(ctx context.Context, o gatewayOptions) (measured []*row,
 		return nil, err
 	}
 	return measured, g.awaitRows(ctx, measured)
+}
+
+// startControlPlane starts what gateways share limits through. Its table is that of
+// the small endpoint.
+func (g *gateway) startControlPlane(ctx context.Context) error {
+	binary, err := stack.BuildTollgate(ctx)
+	if err != nil {
+		return err
+	}
+	dir := filepath.Join(g.dir, "control-plane")
+	manifests := filepath.Join(dir, "manifests")
+	if err := os.MkdirAll(manifests, 0o750); err != nil {
+		return err
+	}
+	if err := os.WriteFile(filepath.Join(manifests, "bench.yaml"), []byte(manifestsOf(keysInUse)), 0o600); err != nil {
+		return err
+	}
+	g.plane, err = stack.StartControlPlane(ctx, stack.ControlPlaneOptions{Binary: binary, Dir: dir, Manifests: manifests})
+	if err != nil {
+		return err
+	}
+	g.endpoints.shared, g.endpoints.sharedToken = g.plane.URL, g.plane.Token
+	return nil
 }
 
 // smallest is what the endpoint of the big table serves to begin with.
@@ -225,6 +252,9 @@ func (g *gateway) stop() error {
 	}
 	for _, t := range g.tables {
 		t.stop()
+	}
+	if g.plane != nil {
+		err = errors.Join(err, g.plane.Stop())
 	}
 	if g.upstream != nil {
 		g.upstream.Stop()

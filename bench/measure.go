@@ -22,7 +22,8 @@ type plan struct {
 	rounds      int
 	window      time.Duration // of one measurement in a closed loop
 	connections int
-	retries     int // of a measurement that others disturbed
+	retries     int    // of a measurement that others disturbed
+	borrowed    uint64 // requests to be lent what a measurement takes
 
 	latencyRounds int
 	latencyWindow time.Duration
@@ -38,14 +39,14 @@ type plan struct {
 
 var (
 	fullPlan = plan{
-		rounds: 7, window: 2 * time.Second, connections: 16, retries: 3,
+		rounds: 7, window: 2 * time.Second, connections: 16, retries: 3, borrowed: 10_000,
 		latencyRounds: 3, latencyWindow: 4 * time.Second,
 		bigKeys: 1_000_000, bigParts: 1024, bigWindow: 4 * time.Second,
 		activations: 3, quiet: 8 * time.Second,
 		unknownKeys: 1_000_000, countedCalls: 20_000,
 	}
 	quickPlan = plan{
-		rounds: 3, window: 600 * time.Millisecond, connections: 16,
+		rounds: 3, window: 600 * time.Millisecond, connections: 16, borrowed: 3000,
 		latencyRounds: 1, latencyWindow: 1500 * time.Millisecond,
 		bigKeys: 100_000, bigParts: 128, bigWindow: 600 * time.Millisecond,
 		activations: 1, quiet: 2 * time.Second,
@@ -86,10 +87,13 @@ func (b *bench) timeRows(ctx context.Context, rows []*row, rounds int, window ti
 				return err
 			}
 			if warmUp {
-				if err := b.warmUp(r); err != nil {
+				if err := b.warmUp(ctx, r); err != nil {
 					return fmt.Errorf("row %s: %w", r.Name, err)
 				}
 				continue
+			}
+			if err := b.borrow(ctx, r); err != nil {
+				return fmt.Errorf("row %s: %w", r.Name, err)
 			}
 			cpu, perSecond, err := b.timeCalmly(r, window)
 			if err != nil {
@@ -104,8 +108,22 @@ func (b *bench) timeRows(ctx context.Context, rows []*row, rounds int, window ti
 	return nil
 }
 
+// borrow sends as much as is about to be measured, until nothing of it is refused.
+func (b *bench) borrow(ctx context.Context, r *row) error {
+	if !r.lent {
+		return nil
+	}
+	return stack.Until(ctx, "enough to be lent", time.Minute, func() error {
+		defer func() { b.sent += 2 * b.borrowed }()
+		return load.Send(r.target(b.gateway.addresses), b.connections, b.sent, b.borrowed)
+	})
+}
+
 // warmUp sends what a row needs to be at its usual speed.
-func (b *bench) warmUp(r *row) error {
+func (b *bench) warmUp(ctx context.Context, r *row) error {
+	if err := b.borrow(ctx, r); err != nil {
+		return err
+	}
 	n := max(2000, 2*r.warmUp)
 	defer func() { b.sent += 2 * n }()
 	return load.Send(r.target(b.gateway.addresses), b.connections, b.sent, n)
@@ -194,6 +212,9 @@ func (b *bench) latencies(ctx context.Context, rows []*row) error {
 			// A row that can hardly do so much would show a queue, not a latency.
 			if r.Status != http.StatusOK || stats.Of(result.PerSecond).Median < 1.3*rate {
 				continue
+			}
+			if err := b.borrow(ctx, r); err != nil {
+				return fmt.Errorf("row %s: %w", r.Name, err)
 			}
 			took, err := b.open(ctx, r, rate, b.latencyWindow)
 			if err != nil {
@@ -342,7 +363,7 @@ func (b *bench) activateOnce(ctx context.Context, r *row, table document, a *rep
 // count counts what requests of each row allocate, in a gateway with debug.
 func (b *bench) count(ctx context.Context, rows []*row) error {
 	for _, r := range rows {
-		if err := b.warmUp(r); err != nil {
+		if err := b.warmUp(ctx, r); err != nil {
 			return fmt.Errorf("row %s: %w", r.Name, err)
 		}
 		before, err := b.gateway.Memory(ctx, false)

@@ -21,6 +21,8 @@ type row struct {
 	middlewares []stack.Middleware
 	// through, if set, names the row whose entry point serves this one too.
 	through string
+	// lent says that requests are refused until the gateway was lent what they take.
+	lent bool
 	// warmUp is how many requests it takes until every key came once.
 	warmUp uint64
 	// credentials appends the header lines of the n-th request.
@@ -54,6 +56,11 @@ func noopMiddleware() stack.Middleware {
 // tollgate is the plugin with default settings.
 func tollgate(api int, endpoint string) stack.Middleware {
 	return stack.Tollgate(stack.Config{API: apiName(api), Sync: stack.Sync{Endpoint: endpoint}})
+}
+
+// tollgateShared is the plugin with limits that gateways share.
+func tollgateShared(e endpoints) stack.Middleware {
+	return stack.Tollgate(stack.Config{API: apiName(0), Limits: "shared", Sync: stack.Sync{Endpoint: e.shared, Token: e.sharedToken}})
 }
 
 // bearer sends one key.
@@ -97,8 +104,9 @@ const keysInUse = 100
 // manyAPIs is how many APIs the gateway with many APIs has.
 const manyAPIs = 1000
 
-// endpoints are the URLs of the sync endpoints, one for each table.
-type endpoints struct{ small, apis, big string }
+// endpoints are the URLs of the sync endpoints, one for each table. The shared one
+// is a control plane, which shares limits, with its token.
+type endpoints struct{ small, apis, shared, sharedToken, big string }
 
 // rows returns what is measured side by side.
 func rows(e endpoints) []*row {
@@ -115,6 +123,10 @@ func rows(e endpoints) []*row {
 			middlewares: []stack.Middleware{small}, credentials: bearer(fullKey)},
 		{Row: report.Row{Name: report.APIs, Title: fmt.Sprintf("Tollgate: rate limit, one of %s APIs", report.Thousands(manyAPIs)), Status: 200},
 			middlewares: []stack.Middleware{tollgate(0, e.apis)}, credentials: numbered(keysInUse)},
+		{Row: report.Row{Name: report.Shared, Title: "Tollgate: rate limit, shared", Status: 200},
+			middlewares: []stack.Middleware{tollgateShared(e)}, credentials: numbered(keysInUse), lent: true},
+		{Row: report.Row{Name: report.SharedFull, Title: "Tollgate: rate limit, quota, operation filter, shared", Status: 200},
+			through: report.Shared, credentials: bearer(fullKey), lent: true},
 		{Row: report.Row{Name: report.Unknown, Title: "Tollgate refuses: unknown keys", Status: 401},
 			through: report.Tollgate, credentials: unknown},
 		{Row: report.Row{Name: report.Missing, Title: "Tollgate refuses: no key", Status: 401},

@@ -252,3 +252,35 @@ func (s *tableServer) servePart(w http.ResponseWriter, r *http.Request, sum stri
 	w.Header().Set("Content-Type", "application/json")
 	http.ServeContent(w, r, "", time.Time{}, bytes.NewReader(part))
 }
+
+// manifestsOf returns the manifests that a table with so many numbered keys and one
+// API is compiled from.
+func manifestsOf(keys int) string {
+	var b strings.Builder
+	object := func(kind, name, spec string) {
+		fmt.Fprintf(&b, "apiVersion: hub.traefik.io/v1alpha1\nkind: %s\nmetadata: {name: %s, namespace: bench}\nspec: %s\n---\n", kind, name, spec)
+	}
+	application := func(name, key string) {
+		object("ManagedApplication", "app-"+name,
+			fmt.Sprintf(`{appId: app-%s, owner: bench, apiKeys: [{value: "%s", title: key-1}]}`, name, stack.Digest(key)))
+	}
+	subscription := func(name, plan, filter string, applications ...string) {
+		object("ManagedSubscription", name, fmt.Sprintf("{apiPlan: {name: %s}, apis: [{name: api-0000}], managedApplications: [%s]%s}",
+			plan, strings.Join(applications, ", "), filter))
+	}
+	object("API", "api-0000", `{title: API, openApiSpec: {operationSets: [`+
+		`{name: write, matchers: [{methods: [POST], pathPrefix: /weather}]}, `+
+		`{name: read, matchers: [{methods: [GET], path: /}, {methods: [GET], pathPrefix: /weather}]}]}}`)
+	object("APIPlan", "rate", "{title: Rate limit, rateLimit: {limit: 1000, period: 1s, bucket: application}}")
+	object("APIPlan", "full", "{title: Both, rateLimit: {limit: 100000, period: 1s}, quota: {limit: 1000000000, period: 720h}}")
+	application("full", fullKey)
+	subscription("full-sub", "full", ", operationFilter: {include: [read]}", "{name: app-full}")
+	var applications []string
+	for i := range keys {
+		name := fmt.Sprintf("%07d", i)
+		application(name, string(numberedKey(nil, uint64(i))))
+		applications = append(applications, "{name: app-"+name+"}")
+	}
+	subscription("rate-sub", "rate", "", applications...)
+	return b.String()
+}

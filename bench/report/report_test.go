@@ -24,6 +24,7 @@ func measured() *Results {
 			{Name: Noop, Title: "no-op", Status: 200, CPU: []float64{66, 55, 77}, PerSecond: []float64{9000, 9000, 9000}},
 			{Name: Native, Title: "native", Status: 200, CPU: []float64{70, 60, 80}, PerSecond: []float64{9000, 9000, 9000}},
 			{Name: Tollgate, Title: "Tollgate: rate limit", Status: 200, CPU: []float64{75, 65, 95}, PerSecond: []float64{8000, 9600, 9900}, Allocations: 340.4},
+			{Name: Shared, Title: "Tollgate: rate limit, shared", Status: 200, CPU: []float64{78, 65, 95}, PerSecond: []float64{8000, 9600, 9900}},
 			{Name: Unknown, Title: "Tollgate refuses", Status: 401, CPU: []float64{45, 26, 38}, PerSecond: []float64{9000, 9000, 9000}},
 			{Name: "other-1", Title: "other, 1 key", Foreign: "other", Keys: 1, CPU: []float64{100, 90, 110}, PerSecond: []float64{1, 1, 1}},
 			{Name: "dear-1", Title: "dear, 1 key", Foreign: "dear", Keys: 1, CPU: []float64{200, 190, 210}, PerSecond: []float64{1, 1, 1}},
@@ -72,6 +73,7 @@ func TestTargets(t *testing.T) {
 		{"CPU added, of what basicAuth + rateLimit add", 1.5, true},
 		{"requests a second, of the bare route's", 0.8, true},
 		{"CPU added, of what the cheapest other plugin adds with 1 key", 15.0 / 40, true},
+		{"CPU added with shared limits, of that with local ones, a rate limit", 18.0 / 15, false}, // 18, 15, 25
 		{"CPU of refusing an unknown key, of an admitted request's", 0.4, true},
 		{"heap for each of 1,000,000 keys, bytes", 351.4, true},
 		{"fetched for one changed key of 1,000,000, % of the table", 38.0 / 300, true},

@@ -16,6 +16,8 @@ const (
 	Tollgate     = "tollgate"
 	Full         = "tollgate-full"
 	APIs         = "tollgate-apis"
+	Shared       = "tollgate-shared"
+	SharedFull   = "tollgate-shared-full"
 	Unknown      = "unknown-key"
 	Missing      = "no-key"
 	Limited      = "rate-limited"

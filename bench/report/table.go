@@ -224,6 +224,14 @@ func Targets(r *Results) []Target {
 				Value: own.Added.Median / least, AtMost: t.atMost, Stretch: t.stretch})
 		}
 	}
+	for _, t := range []struct{ what, shared, local string }{
+		{"a rate limit", Shared, Tollgate}, {"rate limit, quota and filter", SharedFull, Full},
+	} {
+		if shared, local := summary(t.shared), summary(t.local); shared != nil && local != nil && local.Added.Median > 0 {
+			add(Target{What: "CPU added with shared limits, of that with local ones, " + t.what,
+				Value: shared.Added.Median / local.Added.Median, AtMost: 1.1})
+		}
+	}
 	if s := summary(Unknown); s != nil {
 		ratio := stats.Of(stats.Ratios(r.Row(Unknown).CPU, r.Row(Tollgate).CPU))
 		add(Target{What: "CPU of refusing an unknown key, of an admitted request's", Value: ratio.Median, AtMost: 0.6, Stretch: 0.4})
