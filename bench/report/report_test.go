@@ -197,8 +197,8 @@ func TestPicture(t *testing.T) {
 			}
 		}
 	}
-	if bars != 7 || spreads != 7 {
-		t.Errorf("got %d bars and %d spreads, want 7", bars, spreads)
+	if bars != 8 || spreads != 8 {
+		t.Errorf("got %d bars and %d spreads, want 8", bars, spreads)
 	}
 	for _, want := range []string{"prefers-color-scheme: dark", ">Tollgate: rate limit<", `class="bar ours"`, ">75<"} {
 		if !strings.Contains(picture, want) {
