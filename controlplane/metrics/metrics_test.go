@@ -124,9 +124,12 @@ func (w *world) fill() {
 // share has a gateway tell of a bucket with both limits.
 func (w *world) share() {
 	w.t.Helper()
-	w.sharing.UsePlans(map[string]table.Plan{"apps/plan": {
-		Quota: &table.Quota{Limit: 1000, Period: "1h"}, RateLimit: &table.RateLimit{Limit: 10, Period: "1s"},
-	}})
+	w.sharing.UseTable(&table.Table{
+		Plans: map[string]table.Plan{"apps/plan": {
+			Quota: &table.Quota{Limit: 1000, Period: "1h"}, RateLimit: &table.RateLimit{Limit: 10, Period: "1s"},
+		}},
+		Subscriptions: map[string]table.Subscription{"apps/sub": {Plan: "apps/plan"}},
+	}, nil)
 	r := &usage.Report{Instance: instance(1), Sequence: 1, Sharing: true}
 	for range 2 {
 		told, _, err := w.sharing.Settle(w.t.Context(), r)
@@ -135,7 +138,7 @@ func (w *world) share() {
 		}
 		r.Tenure = told.Number
 		for account, kind := range []string{usage.KindQuota, usage.KindRate, "none"} {
-			r.Entries = append(r.Entries, usage.Entry{Kind: kind, Bucket: "b", Plan: "apps/plan", Account: int64(account + 1), Wanted: 100, Over: int64(time.Second)})
+			r.Entries = append(r.Entries, usage.Entry{Kind: kind, Bucket: "subscription apps/sub", Plan: "apps/plan", Account: int64(account + 1), Wanted: 100, Over: int64(time.Second)})
 		}
 	}
 }
@@ -207,7 +210,7 @@ func TestMetrics(t *testing.T) {
 		`tollgate_findings{check="secret",severity="error"} 1`, `tollgate_findings{check="orphan",severity="warning"} 1`,
 		`tollgate_compile_duration_seconds_bucket{le="0.01"} 0`, `tollgate_compile_duration_seconds_bucket{le="0.025"} 1`,
 		`tollgate_store_operations_total{operation="swap",result="ok"} 4`,
-		`tollgate_bucket_quota_remaining{bucket="b",plan="apps/plan"} 800`, `tollgate_bucket_rate_saturation_ratio{bucket="b",plan="apps/plan"} 1`,
+		`tollgate_bucket_quota_remaining{bucket="subscription apps/sub",plan="apps/plan"} 800`, `tollgate_bucket_rate_saturation_ratio{bucket="subscription apps/sub",plan="apps/plan"} 1`,
 		`tollgate_report_entries_total{result="settled"} 2`, `tollgate_report_entries_total{result="unknown"} 1`, `tollgate_report_entries_total{result="failed"} 0`,
 	)
 	w.server.KeepOut(nil)

@@ -116,8 +116,8 @@ type Options struct {
 	// Ledger takes the reports of gateways; nil means one in the memory of this
 	// server. Somebody else must run it.
 	Ledger *ledger.Ledger
-	// Sharing divides limits among gateways, by the plans of the table in force; nil
-	// means that they are not shared.
+	// Sharing divides limits among gateways, by the table in force; nil means that
+	// they are not shared.
 	Sharing *sharing.Sharing
 }
 
@@ -183,7 +183,7 @@ func (s *Server) Publish(t *table.Table, change *compile.Change, findings []find
 		s.shelf.put(nil)
 	}
 	if s.sharing != nil {
-		s.sharing.UsePlans(t.Plans)
+		s.sharing.UseTable(t, change)
 	}
 	if last != nil && last.name == d.name {
 		s.note(last, findings) // nobody who waits for another is disturbed

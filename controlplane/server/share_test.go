@@ -40,12 +40,12 @@ func newSharing(t *testing.T, s store.Store) (*server.Server, *ledger.Ledger) {
 	return server.New(server.Options{Log: log, Ledger: l, Sharing: sharing.New(sharing.Options{Store: s, Log: log})}), l
 }
 
-// publishPlans puts plans in force.
+// publishPlans puts plans in force, of which the subscription apps/s has apps/p.
 func publishPlans(t *testing.T, s *server.Server, revision int64, plans map[string]table.Plan) {
 	t.Helper()
 	err := s.Publish(&table.Table{
 		Revision: revision, IssuedAt: time.Now(), Plans: plans, APIs: map[string]table.API{},
-		Subscriptions: map[string]table.Subscription{}, Applications: map[string]table.Application{}, Keys: map[string][]table.Holder{},
+		Subscriptions: map[string]table.Subscription{"apps/s": {Plan: "apps/p"}}, Applications: map[string]table.Application{}, Keys: map[string][]table.Holder{},
 	}, nil, nil)
 	if err != nil {
 		t.Fatal(err)
@@ -73,7 +73,7 @@ func tell(t *testing.T, s *server.Server, sequence, tenure int64, entries ...usa
 func TestShares(t *testing.T) {
 	kept := &shareless{Store: store.NewMemory(nil)}
 	s, l := newSharing(t, kept)
-	entry := usage.Entry{Kind: usage.KindQuota, Bucket: "b", Plan: "apps/p", Account: 1, Wanted: 10, Over: int64(time.Second)}
+	entry := usage.Entry{Kind: usage.KindQuota, Bucket: "subscription apps/s", Plan: "apps/p", Account: 1, Wanted: 10, Over: int64(time.Second)}
 	first := tell(t, s, 1, 0, entry)
 	if first.Tenure == nil || len(first.Shares) != 0 {
 		t.Fatalf("got %+v", first)

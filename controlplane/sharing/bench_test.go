@@ -81,12 +81,18 @@ func benchGatewaysOn(b *testing.B, kept store.Store, groups, redis int) {
 	log := slog.New(slog.DiscardHandler)
 	shared := sharing.New(sharing.Options{Store: kept, Log: log})
 	s := server.New(server.Options{Log: log, Ledger: ledger.New(ledger.Options{Store: kept, Log: log}), Sharing: shared})
+	subscriptions := map[string]table.Subscription{}
+	for group := range groups {
+		for i := range 100 {
+			subscriptions[benchSubscription(group, i)] = table.Subscription{Plan: "apps/plan"}
+		}
+	}
 	err := s.Publish(&table.Table{
 		Revision: 1, IssuedAt: time.Now(), APIs: map[string]table.API{},
 		Plans: map[string]table.Plan{"apps/plan": {
 			RateLimit: &table.RateLimit{Limit: 10_000, Period: "1s"}, Quota: &table.Quota{Limit: 1_000_000_000, Period: "720h"},
 		}},
-		Subscriptions: map[string]table.Subscription{}, Applications: map[string]table.Application{}, Keys: map[string][]table.Holder{},
+		Subscriptions: subscriptions, Applications: map[string]table.Application{}, Keys: map[string][]table.Holder{},
 	}, nil, nil)
 	if err != nil {
 		b.Fatal(err)
@@ -139,6 +145,10 @@ func benchGatewaysOn(b *testing.B, kept store.Store, groups, redis int) {
 	b.ReportMetric(float64(b.N)/took.Seconds(), "reports/s")
 }
 
+func benchSubscription(group, n int) string {
+	return fmt.Sprintf("team-%d/weather-subscription-%d", group, n)
+}
+
 // benchEntries are those of a gateway's report, as JSON.
 func benchEntries(group, n int) string {
 	var text strings.Builder
@@ -151,8 +161,8 @@ func benchEntries(group, n int) string {
 		if i > 0 {
 			text.WriteByte(',')
 		}
-		fmt.Fprintf(&text, `{"kind":%q,"bucket":"subscription team-%d/weather-subscription-%d","plan":"apps/plan","account":%d,"granted":%d,"used":%d,"told":%d,"wanted":3,"over":1000000000,"part":1}`,
-			kind, group, i, i+1, 3*n+6, 3*n, 3*n-3)
+		fmt.Fprintf(&text, `{"kind":%q,"bucket":"subscription %s","plan":"apps/plan","account":%d,"granted":%d,"used":%d,"told":%d,"wanted":3,"over":1000000000,"part":1}`,
+			kind, benchSubscription(group, i), i+1, 3*n+6, 3*n, 3*n-3)
 	}
 	text.WriteString("]")
 	return text.String()

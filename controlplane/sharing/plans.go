@@ -1,22 +1,38 @@
 package sharing
 
 import (
+	"cmp"
 	"time"
 
+	"github.com/tollgate-apim/tollgate/controlplane/compile"
 	"github.com/tollgate-apim/tollgate/controlplane/shares"
 	"github.com/tollgate-apim/tollgate/table"
 	"github.com/tollgate-apim/tollgate/usage"
 )
 
 // limits are those of the plans in force, by the plans' names.
-type limits struct {
-	rates  map[string]*shares.Rate
-	quotas map[string]*shares.Quota
+type limits struct{ rates, quotas map[string]limit }
+
+// limit is one of both kinds.
+type limit struct {
+	rate  *shares.Rate
+	quota *shares.Quota
+	// by is which requests share a bucket: one of table's Bucket constants.
+	by string
 }
 
-// UsePlans makes plans those of which shares are given. It keeps nothing of the map.
-func (s *Sharing) UsePlans(plans map[string]table.Plan) {
-	next := &limits{rates: map[string]*shares.Rate{}, quotas: map[string]*shares.Quota{}}
+// UseTable makes t the table in force: shares are given by its plans, and only of the
+// buckets that it has. Change says which rows are not as they were with the last call;
+// nil where it may be any. Of t nothing is kept but the grants of applications, which
+// nobody may change. One goroutine at a time may call it.
+func (s *Sharing) UseTable(t *table.Table, change *compile.Change) {
+	next := newLimits(t.Plans)
+	s.rows.use(t, change, next.byApplication())
+	s.plans.Store(next)
+}
+
+func newLimits(plans map[string]table.Plan) *limits {
+	l := &limits{rates: map[string]limit{}, quotas: map[string]limit{}}
 	for name, plan := range plans {
 		if r := plan.RateLimit; r != nil && r.Limit > 0 {
 			burst := r.Burst
@@ -24,17 +40,19 @@ func (s *Sharing) UsePlans(plans map[string]table.Plan) {
 				burst = r.Limit
 			}
 			if period, ok := parsePeriod(r.Period); ok {
-				next.rates[name] = &shares.Rate{Limit: r.Limit, Burst: burst, Period: period}
+				l.rates[name] = limit{rate: &shares.Rate{Limit: r.Limit, Burst: burst, Period: period}, by: countsBy(r.Bucket)}
 			}
 		}
 		if q := plan.Quota; q != nil {
 			if period, ok := parsePeriod(q.Period); ok {
-				next.quotas[name] = &shares.Quota{Limit: q.Limit, Period: period}
+				l.quotas[name] = limit{quota: &shares.Quota{Limit: q.Limit, Period: period}, by: countsBy(q.Bucket)}
 			}
 		}
 	}
-	s.plans.Store(next)
+	return l
 }
+
+func countsBy(bucket string) string { return cmp.Or(bucket, table.BucketSubscription) }
 
 // parsePeriod is true for a period that a table may have.
 func parsePeriod(text string) (time.Duration, bool) {
@@ -42,21 +60,27 @@ func parsePeriod(text string) (time.Duration, bool) {
 	return period, err == nil && period > 0
 }
 
-// limit is one of both.
-type limit struct {
-	rate  *shares.Rate
-	quota *shares.Quota
-}
-
 // of returns the limit that an entry is about, and whether there is one.
 func (l *limits) of(e *usage.Entry) (limit, bool) {
+	var found limit
+	var ok bool
 	switch e.Kind {
 	case usage.KindRate:
-		rate := l.rates[e.Plan]
-		return limit{rate: rate}, rate != nil
+		found, ok = l.rates[e.Plan]
 	case usage.KindQuota:
-		quota := l.quotas[e.Plan]
-		return limit{quota: quota}, quota != nil
+		found, ok = l.quotas[e.Plan]
 	}
-	return limit{}, false
+	return found, ok
+}
+
+// byApplication says whether there is a limit that applications have for themselves.
+func (l *limits) byApplication() bool {
+	for _, kind := range []map[string]limit{l.rates, l.quotas} {
+		for _, limit := range kind {
+			if limit.by != table.BucketSubscription {
+				return true
+			}
+		}
+	}
+	return false
 }

@@ -38,7 +38,8 @@ type Bucket struct {
 type Entries struct {
 	// Settled were answered with a share.
 	Settled int64
-	// Unknown are of plans that are not in the table in force, or have no such limit.
+	// Unknown are of plans that are not in the table in force, or have no such limit,
+	// and of buckets that this table has not.
 	Unknown int64
 	// Full are of buckets that too many gateways use, or of tenures and accounts that
 	// are over.

@@ -57,7 +57,7 @@ func (s *Sharing) gather(jobs []*job) []*bucket {
 		for i := range j.report.Entries {
 			e := &j.report.Entries[i]
 			limit, ok := known.of(e)
-			if !ok {
+			if !ok || !s.has(e.Bucket, e.Plan, limit.by) {
 				unknown++
 				continue
 			}

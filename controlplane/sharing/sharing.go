@@ -65,6 +65,8 @@ type Sharing struct {
 	now   func() time.Time
 	pause func(ctx context.Context, d time.Duration)
 	plans atomic.Pointer[limits]
+	rows  rows
+	has   func(bucket, plan, by string) bool // rows.have
 
 	mu      sync.Mutex
 	queue   []*job
@@ -88,7 +90,7 @@ type Options struct {
 	Now func() time.Time
 }
 
-// New returns a Sharing that knows no plans.
+// New returns a Sharing that knows no table.
 func New(o Options) *Sharing {
 	if o.Now == nil {
 		o.Now = time.Now
@@ -98,6 +100,7 @@ func New(o Options) *Sharing {
 		tenures: newTenures(), recent: newRecent(),
 	}
 	s.plans.Store(&limits{})
+	s.has = s.rows.have
 	return s
 }
 

@@ -234,15 +234,18 @@ func TestDocument(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	shared.UsePlans(map[string]table.Plan{"apps/p": {Quota: &table.Quota{Limit: 100, Period: "1h"}, RateLimit: &table.RateLimit{Limit: 5, Period: "1s"}}})
+	shared.UseTable(&table.Table{
+		Plans:         map[string]table.Plan{"apps/p": {Quota: &table.Quota{Limit: 100, Period: "1h"}, RateLimit: &table.RateLimit{Limit: 5, Period: "1s"}}},
+		Subscriptions: map[string]table.Subscription{"apps/s": {Plan: "apps/p"}},
+	}, nil)
 	report.Sharing = true
 	told, _, err := shared.Settle(t.Context(), report)
 	if err != nil {
 		t.Fatal(err)
 	}
 	report.Tenure, report.Entries = told.Number, []usage.Entry{
-		{Kind: usage.KindQuota, Bucket: "b", Plan: "apps/p", Account: 1, Wanted: 5, Over: int64(time.Second)},
-		{Kind: usage.KindRate, Bucket: "b", Plan: "apps/p", Account: 2, Wanted: 50, Over: int64(time.Second)},
+		{Kind: usage.KindQuota, Bucket: "subscription apps/s", Plan: "apps/p", Account: 1, Wanted: 5, Over: int64(time.Second)},
+		{Kind: usage.KindRate, Bucket: "subscription apps/s", Plan: "apps/p", Account: 2, Wanted: 50, Over: int64(time.Second)},
 	}
 	if _, _, err := shared.Settle(t.Context(), report); err != nil {
 		t.Fatal(err)
