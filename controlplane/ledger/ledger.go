@@ -24,8 +24,9 @@ const (
 	// otherwise.
 	DefaultSeries = 10_000
 	// storeTimeout is how long the store may take for one report. Gateways wait
-	// longer than that.
-	storeTimeout = 3 * time.Second
+	// longer than that, and there is time left to settle what a report tells of
+	// shared limits.
+	storeTimeout = 2500 * time.Millisecond
 	// attempts is how often a report is tried that others write to at the same
 	// time.
 	attempts = 5
@@ -118,8 +119,8 @@ func (e *BehindError) Error() string {
 // answer. The report must be valid; the caller must not change it any more. Take
 // fails with ErrStore or a *BehindError.
 //
-// It does not end with ctx, because nobody would know then whether the report was
-// taken, but after some seconds at most.
+// It does not end when ctx is canceled, because nobody would know then whether the
+// report was taken, but at its deadline, and after some seconds at most.
 func (l *Ledger) Take(ctx context.Context, r *usage.Report) (*usage.Answer, error) {
 	err := l.take(ctx, r)
 	l.mu.Lock()
@@ -143,7 +144,7 @@ func (l *Ledger) Take(ctx context.Context, r *usage.Report) (*usage.Answer, erro
 // because it was made at the second try. So what is written names the attempt:
 // whose is found in the store has counted the report.
 func (l *Ledger) take(ctx context.Context, r *usage.Report) error {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), storeTimeout)
+	ctx, cancel := store.Within(ctx, storeTimeout)
 	defer cancel()
 	attempt, tried := l.newAttempt(), false
 	for range attempts {

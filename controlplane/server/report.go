@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"strings"
 	"sync/atomic"
+	"time"
 
 	"github.com/tollgate-apim/tollgate/controlplane/sharing"
 	"github.com/tollgate-apim/tollgate/usage"
@@ -19,6 +20,10 @@ import (
 // maxBodies is how many bytes the bodies of all reports that are being read may
 // have together, after decompression. Most reports have some kilobytes.
 const maxBodies = 4 * usage.MaxBytes
+
+// reportTimeout is how long a report takes at most once it was read, whatever becomes
+// of it: less than the 5 seconds that gateways wait unless they are told otherwise.
+const reportTimeout = 4 * time.Second
 
 // errReport says that a report is wrong, in words that its sender may read.
 var errReport = errors.New("the report is wrong")
@@ -72,11 +77,13 @@ func (s *Server) serveReport(w http.ResponseWriter, r *http.Request) error {
 		s.ledger.Refuse()
 		return fmt.Errorf("%w: %w", errReport, err)
 	}
-	answer, err := s.ledger.Take(r.Context(), report)
+	ctx, cancel := context.WithTimeout(r.Context(), reportTimeout)
+	defer cancel()
+	answer, err := s.ledger.Take(ctx, report)
 	if err != nil {
 		return err
 	}
-	s.share(r.Context(), report, answer)
+	s.share(ctx, report, answer)
 	w.Header().Set("Cache-Control", "no-store")
 	s.writeJSON(w, http.StatusOK, typeOfTable, answer)
 	return nil

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"log/slog"
+	"net/http"
 	"strings"
 	"testing"
 	"time"
@@ -13,6 +14,8 @@ import (
 	"github.com/tollgate-apim/tollgate/controlplane/server"
 	"github.com/tollgate-apim/tollgate/controlplane/sharing"
 	"github.com/tollgate-apim/tollgate/controlplane/store"
+	"github.com/tollgate-apim/tollgate/controlplane/store/redistest"
+	"github.com/tollgate-apim/tollgate/holding"
 	"github.com/tollgate-apim/tollgate/table"
 	"github.com/tollgate-apim/tollgate/usage"
 )
@@ -116,5 +119,88 @@ func TestNotShared(t *testing.T) {
 	got := tell(t, s, 1, 0, usage.Entry{Kind: usage.KindQuota, Bucket: "b", Plan: "apps/p", Account: 1, Over: 1})
 	if got.Tenure != nil || got.Shares != nil {
 		t.Errorf("got %+v", got)
+	}
+}
+
+// gateway is one that shares a quota, with the code that it has.
+type gateway struct {
+	t        *testing.T
+	server   *server.Server
+	holdings *holding.Store
+	bucket   *holding.Allowance
+	sequence int64
+	now      int64
+}
+
+// report has a request come, and reports. It returns whether the gateway takes its
+// limits for shared then.
+func (g *gateway) report() (shared bool) {
+	g.t.Helper()
+	g.now += int64(time.Second)
+	holding.Take(g.bucket, g.now)
+	r := usage.Report{Instance: instance, Sequence: g.sequence + 1, Sharing: true}
+	r.Tenure, r.Entries = g.holdings.Report(g.now)
+	data, err := json.Marshal(r)
+	if err != nil {
+		g.t.Fatal(err)
+	}
+	res := post(g.server, string(data))
+	text := body(g.t, res)
+	if res.StatusCode != http.StatusOK {
+		g.holdings.Answer(nil, 0, g.now)
+		return false
+	}
+	g.sequence++
+	answer, err := usage.DecodeAnswer([]byte(text), r.Sequence)
+	if err != nil {
+		g.t.Fatal(err)
+	}
+	return g.holdings.Answer(answer, g.now, g.now)
+}
+
+// TestUnwritableRedis has a Redis that can be read and not be written: it is full, or a
+// copy, or lacks one.
+func TestUnwritableRedis(t *testing.T) {
+	redisServer := redistest.Start(t, "--maxmemory-policy", "noeviction", "--min-replicas-max-lag", "1")
+	address, err := store.ParseAddress("redis://" + redisServer.Address + "?timeout=300ms")
+	if err != nil {
+		t.Fatal(err)
+	}
+	log := slog.New(slog.DiscardHandler)
+	kept, err := store.Open(address, store.Options{Log: log})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer kept.Close()
+	s, _ := newSharing(t, kept)
+	publishPlans(t, s, 1, map[string]table.Plan{"apps/p": {Quota: &table.Quota{Limit: 100_000, Period: "1h"}}})
+	g := &gateway{t: t, server: s, holdings: holding.NewStore(10, func() {})}
+	plan := holding.Plan{Name: "apps/p"}
+	plan.Reserve, plan.Horizon = holding.QuotaReserve(100_000, time.Hour)
+	g.bucket = holding.NewAllowance(g.holdings, nil, g.holdings.Get(usage.KindQuota, "subscription apps/s", plan, 0))
+	client := redisServer.Client()
+	for range 2 {
+		if !g.report() {
+			t.Fatal("limits are not shared at first")
+		}
+	}
+	for _, test := range []struct{ name, setting, bad, good string }{
+		{"full", "maxmemory", "1", "0"},
+		{"without a copy", "min-replicas-to-write", "1", "0"},
+	} {
+		if err := client.ConfigSet(t.Context(), test.setting, test.bad).Err(); err != nil {
+			t.Fatal(err)
+		}
+		for range 2 {
+			if g.report() {
+				t.Errorf("%s: the gateway takes its limits for shared", test.name)
+			}
+		}
+		if err := client.ConfigSet(t.Context(), test.setting, test.good).Err(); err != nil {
+			t.Fatal(err)
+		}
+		if !g.report() {
+			t.Errorf("%s: limits are not shared afterwards", test.name)
+		}
 	}
 }

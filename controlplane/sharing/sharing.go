@@ -26,8 +26,8 @@ import (
 
 const (
 	// storeTimeout is how long the reports of one round may take in the store, and
-	// patience how long a report waits for its round. Together with what the ledger may
-	// take they are less than the 5 seconds that gateways wait for an answer.
+	// patience how long a report waits for its round; less if it would not be answered
+	// by its deadline otherwise.
 	storeTimeout = time.Second
 	patience     = 800 * time.Millisecond
 	// gap is how long after the beginning of a round the next one begins at least, and
@@ -53,6 +53,8 @@ const Next = 2 * time.Second
 
 // ErrStore says that the store could not be asked, or not in time.
 var ErrStore = errors.New("shares cannot be given")
+
+var errNoTime = fmt.Errorf("%w: too many reports wait for the store, or it is too slow", ErrStore)
 
 // Sharing divides limits among gateways. Any number of goroutines may use it, and
 // where the store is shared, any number of control planes.
@@ -121,12 +123,13 @@ type job struct {
 
 // Settle takes in what a report tells of shared limits, and returns the gateway's
 // tenure and its shares. Both may be missing: the tenure if the gateway does not share
-// limits or has none, shares for what no limit is known of here, and for what could
-// not be settled. The error says of the latter why; what is returned with it is good
-// all the same. The report must be valid.
+// limits or has none, or if the store stood in the way of all shares that it should
+// have; shares for what no limit is known of here, and for what could not be settled.
+// The error says of the latter why; what is returned with it is good all the same. The
+// report must be valid.
 //
-// It does not end with ctx, because that would be in the way of others, but after some
-// seconds at most.
+// It does not end when ctx is canceled, because that would be in the way of others, but
+// by its deadline, and after some seconds at most.
 func (s *Sharing) Settle(ctx context.Context, r *usage.Report) (*usage.Tenure, []usage.Share, error) {
 	if !r.Sharing && len(r.Entries) == 0 {
 		return nil, nil, nil
@@ -135,8 +138,21 @@ func (s *Sharing) Settle(ctx context.Context, r *usage.Report) (*usage.Tenure, [
 	if err := parseInstance(r.Instance, &j.instance); err != nil {
 		return nil, nil, err
 	}
-	if s.enter(j) {
+	wait := patience
+	if deadline, ok := ctx.Deadline(); ok {
+		wait = min(wait, time.Until(deadline)-longestGap-storeTimeout)
+	}
+	if wait < 0 {
+		s.hasNoTime(j)
+		return nil, nil, j.err
+	}
+	if s.enter(j, wait) {
 		s.lead(context.WithoutCancel(ctx), j)
+	}
+	if len(j.shares) == 0 && errors.Is(j.err, ErrStore) {
+		// A gateway that is told its tenure thinks that its limits are shared, and would
+		// refuse requests for as long as nothing can be written.
+		return nil, nil, j.err
 	}
 	return j.told, j.shares, j.err
 }
@@ -154,7 +170,7 @@ func parseInstance(text string, instance *shares.Instance) error {
 
 // enter waits for a round, and reports whether the caller is to lead it. Otherwise j
 // is answered.
-func (s *Sharing) enter(j *job) (lead bool) {
+func (s *Sharing) enter(j *job, wait time.Duration) (lead bool) {
 	s.mu.Lock()
 	s.queue = append(s.queue, j)
 	lead = !s.leading
@@ -163,7 +179,7 @@ func (s *Sharing) enter(j *job) (lead bool) {
 	if lead {
 		return true
 	}
-	timer := time.NewTimer(patience)
+	timer := time.NewTimer(wait)
 	defer timer.Stop()
 	select {
 	case lead = <-j.turn:
@@ -171,10 +187,16 @@ func (s *Sharing) enter(j *job) (lead bool) {
 	case <-timer.C:
 	}
 	if s.leave(j) {
-		j.err = fmt.Errorf("%w: too many reports wait for the store", ErrStore)
+		s.hasNoTime(j)
 		return false
 	}
 	return <-j.turn
+}
+
+// hasNoTime notes that a job will not be settled.
+func (s *Sharing) hasNoTime(j *job) {
+	j.err = errNoTime
+	s.recent.count(func(c *Entries) { c.Failed += int64(len(j.report.Entries)) })
 }
 
 // leave takes a job back, unless its round has begun or it is to lead one.
