@@ -16,6 +16,7 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/tollgate-apim/tollgate/e2e/stack"
 	"github.com/tollgate-apim/tollgate/table"
@@ -46,6 +47,7 @@ type monitored struct {
 	client   *http.Client
 	revision int64
 	sequence int64
+	tenure   int64
 }
 
 func newMonitored(t *testing.T, dir string) *monitored {
@@ -81,7 +83,7 @@ func newMonitored(t *testing.T, dir string) *monitored {
 	// Each of them has an error and a warning.
 	const ns = namespace("monitored")
 	err = m.plane.Apply("monitored.yaml", strings.Join([]string{
-		ns.api("api"), ns.unlimited("plan"), ns.app("app", "monitored-key"), ns.sub("sub", "plan", list("app", "nobody"), list("api")),
+		ns.api("api"), ns.plan("plan", "rateLimit: {limit: 100, period: 1s}, quota: {limit: 1000, period: 720h, bucket: application}"), ns.app("app", "monitored-key"), ns.sub("sub", "plan", list("app", "nobody"), list("api")),
 	}, "\n---\n"))
 	if err != nil {
 		t.Fatal(err)
@@ -119,17 +121,29 @@ func (m *monitored) do(method, path string, body, answer any) error {
 	return json.NewDecoder(res.Body).Decode(answer)
 }
 
-// report tells of requests with each outcome.
+// report tells of requests with each outcome, and asks for shares of limits.
 func (m *monitored) report() error {
 	m.sequence++
 	row := usage.Row{API: "monitored/api", Application: "monitored/app", KeyTitle: "key", Subscription: "monitored/sub", Plan: "monitored/plan", Count: 10}
-	rows := []usage.Row{row, row, row, {API: "monitored/api", Code: 401, Reason: "key_missing", Count: 1}, {API: "monitored/api", Code: 503, Reason: "table_unavailable", Count: 1}}
+	rows := []usage.Row{row, row, row, row, {API: "monitored/api", Code: 401, Reason: "key_missing", Count: 1}, {API: "monitored/api", Code: 503, Reason: "table_unavailable", Count: 1}}
 	rows[1].Code, rows[1].Reason = 429, "rate_limited"
 	rows[2].DryRun, rows[2].Reason = true, "quota_exceeded"
-	var answer usage.Answer
-	return m.do(http.MethodPost, usage.Path, &usage.Report{
+	rows[3].Code, rows[3].Reason = 429, "limits_unavailable"
+	report := &usage.Report{
 		Instance: strings.Repeat("0", 32), Sequence: m.sequence, Host: "gw-1", Revision: m.revision, Usage: rows,
-	}, &answer)
+		Sharing: true, Tenure: m.tenure,
+	}
+	if m.tenure > 0 {
+		entry := usage.Entry{Kind: usage.KindRate, Bucket: "subscription monitored/sub", Plan: "monitored/plan", Account: 1, Wanted: 10, Over: int64(time.Second)}
+		report.Entries = []usage.Entry{entry, entry}
+		report.Entries[1].Kind, report.Entries[1].Bucket, report.Entries[1].Account = usage.KindQuota, "application monitored/app plan monitored/plan", 2
+	}
+	var answer usage.Answer
+	err := m.do(http.MethodPost, usage.Path, report, &answer)
+	if err == nil && answer.Tenure != nil {
+		m.tenure = answer.Tenure.Number
+	}
+	return err
 }
 
 // TestPrometheus has Prometheus scrape a control plane as docs/monitoring.md shows,
@@ -180,7 +194,7 @@ func TestPrometheus(t *testing.T) {
 			return err
 		}
 		grown, err := p.Query(t.Context(), "count(rate(tollgate_requests_total[1m]) > 0)")
-		if err == nil && (len(grown) == 0 || grown[0].Value[1] != "4") {
+		if err == nil && (len(grown) == 0 || grown[0].Value[1] != "5") {
 			err = fmt.Errorf("got %v", grown)
 		}
 		return err
@@ -188,11 +202,17 @@ func TestPrometheus(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	want := map[string]string{
+		"application.json, Quota left, A": "application monitored/app plan monitored/plan", "application.json, Rate limit given away, A": "subscription monitored/sub",
+	}
 	for name, query := range panels(t) {
 		err := stack.Until(t.Context(), name, patience, func() error {
 			found, err := p.Query(t.Context(), query)
 			if err == nil && len(found) == 0 {
 				err = fmt.Errorf("%s finds nothing", query)
+			}
+			if bucket := want[name]; err == nil && bucket != "" && (len(found) != 1 || found[0].Metric["bucket"] != bucket) {
+				err = fmt.Errorf("%s finds %v, want the bucket %q", query, found, bucket)
 			}
 			return err
 		})
@@ -257,7 +277,7 @@ func panels(t *testing.T) map[string]string {
 		for _, panel := range dashboard.Panels {
 			for _, target := range panel.Targets {
 				query := strings.NewReplacer("$job", "tollgate", "$api", ".*", "$application", "monitored/app", "$__rate_interval", "1m", "$__range", "1h").Replace(target.Expr)
-				if left := regexp.MustCompile(`\$\w+`).FindString(query); left != "" {
+				if left := regexp.MustCompile(`\$[a-z_]\w*`).FindString(query); left != "" {
 					t.Fatalf("%s: %s: there is no %s", file, panel.Title, left)
 				}
 				queries[file+", "+panel.Title+", "+target.RefID] = query

@@ -19,9 +19,23 @@ const (
 )
 
 // ObserveLedger adds what gateways reported to l. It is called once.
-func (m *Metrics) ObserveLedger(l *ledger.Ledger) { m.registry.MustRegister(ledgerCollector{l}) }
-
-type ledgerCollector struct{ ledger *ledger.Ledger }
+func (m *Metrics) ObserveLedger(l *ledger.Ledger) {
+	m.registry.MustRegister(collector{
+		[]*prometheus.Desc{requests, dryRunRequests, reports, storeUp, gateways, gatewayRevision, gatewayTableAge, gatewayLastReport},
+		func(to sink) {
+			collectRequests(to, l.Requests())
+			collectGateways(to, l.Gateways())
+			n := l.Reports()
+			to.counter(reports, n.Accepted, "accepted")
+			to.counter(reports, n.Duplicate, "duplicate")
+			to.counter(reports, n.Refused, "refused")
+			to.counter(reports, n.Failed, "failed")
+			to.counter(reports, n.Lost, "lost")
+			health := l.Health()
+			to.gauge(storeUp, flag(health.Failure == "" && !health.Since.IsZero()))
+		},
+	})
+}
 
 var (
 	requestLabels = []string{"api", "application", "key_title", "subscription", "plan", "code", "reason"}
@@ -46,38 +60,9 @@ var (
 		"When a gateway's last report arrived.", gatewayLabels, nil)
 )
 
-// Describe sends what there may be.
-func (c ledgerCollector) Describe(descs chan<- *prometheus.Desc) {
-	for _, desc := range []*prometheus.Desc{
-		requests, dryRunRequests, reports, storeUp, gateways, gatewayRevision, gatewayTableAge, gatewayLastReport,
-	} {
-		descs <- desc
-	}
-}
-
-// Collect sends what there is.
-func (c ledgerCollector) Collect(metrics chan<- prometheus.Metric) {
-	collectRequests(metrics, c.ledger.Requests())
-	collectGateways(metrics, c.ledger.Gateways())
-	n := c.ledger.Reports()
-	for _, report := range []struct {
-		result string
-		count  int64
-	}{
-		{"accepted", n.Accepted}, {"duplicate", n.Duplicate}, {"refused", n.Refused}, {"failed", n.Failed}, {"lost", n.Lost},
-	} {
-		metrics <- prometheus.MustNewConstMetric(reports, prometheus.CounterValue, float64(report.count), report.result)
-	}
-	up := 0.0
-	if health := c.ledger.Health(); health.Failure == "" && !health.Since.IsZero() {
-		up = 1
-	}
-	metrics <- prometheus.MustNewConstMetric(storeUp, prometheus.GaugeValue, up)
-}
-
 // collectRequests sends sums, of which the ledger sees to it that there are not
 // too many.
-func collectRequests(metrics chan<- prometheus.Metric, sums []ledger.Requests) {
+func collectRequests(to sink, sums []ledger.Requests) {
 	for _, sum := range sums {
 		desc, code := requests, ""
 		if sum.DryRun {
@@ -86,14 +71,14 @@ func collectRequests(metrics chan<- prometheus.Metric, sums []ledger.Requests) {
 		if sum.Code != 0 {
 			code = strconv.Itoa(sum.Code)
 		}
-		metrics <- prometheus.MustNewConstMetric(desc, prometheus.CounterValue, float64(sum.Count),
+		to.counter(desc, sum.Count,
 			sum.API, sum.Application, sum.KeyTitle, sum.Subscription, sum.Plan, code, sum.Reason)
 	}
 }
 
 // collectGateways sends what is known of gateways. Of too many, those that have
 // had no newer table for longest are told of one by one.
-func collectGateways(metrics chan<- prometheus.Metric, known []ledger.Gateway) {
+func collectGateways(to sink, known []ledger.Gateway) {
 	byRevision := map[int64]int{}
 	for i := range known {
 		byRevision[known[i].Revision]++
@@ -109,10 +94,10 @@ func collectGateways(metrics chan<- prometheus.Metric, known []ledger.Gateway) {
 			older += byRevision[revision]
 			continue
 		}
-		metrics <- prometheus.MustNewConstMetric(gateways, prometheus.GaugeValue, float64(byRevision[revision]), strconv.FormatInt(revision, 10))
+		to.gauge(gateways, float64(byRevision[revision]), strconv.FormatInt(revision, 10))
 	}
 	if older > 0 {
-		metrics <- prometheus.MustNewConstMetric(gateways, prometheus.GaugeValue, float64(older), ledger.Other)
+		to.gauge(gateways, float64(older), ledger.Other)
 	}
 
 	if len(known) > mostGateways {
@@ -123,15 +108,8 @@ func collectGateways(metrics chan<- prometheus.Metric, known []ledger.Gateway) {
 	}
 	for i := range known {
 		g := &known[i]
-		for _, gauge := range []struct {
-			desc  *prometheus.Desc
-			value float64
-		}{
-			{gatewayRevision, float64(g.Revision)},
-			{gatewayTableAge, g.TableAge.Seconds()},
-			{gatewayLastReport, float64(g.LastSeen.UnixMilli()) / 1000},
-		} {
-			metrics <- prometheus.MustNewConstMetric(gauge.desc, prometheus.GaugeValue, gauge.value, g.Instance, g.Host)
-		}
+		to.gauge(gatewayRevision, float64(g.Revision), g.Instance, g.Host)
+		to.gauge(gatewayTableAge, g.TableAge.Seconds(), g.Instance, g.Host)
+		to.gauge(gatewayLastReport, unix(g.LastSeen), g.Instance, g.Host)
 	}
 }

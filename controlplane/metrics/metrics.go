@@ -64,6 +64,49 @@ func (m *Metrics) Handler() http.Handler {
 // Compiled counts a table, and how long it took to be made.
 func (m *Metrics) Compiled(took time.Duration) { m.compiled.Observe(took.Seconds()) }
 
+// collector has metrics that are looked up when they are asked for.
+type collector struct {
+	descs   []*prometheus.Desc
+	collect func(sink)
+}
+
+// Describe sends what there may be.
+func (c collector) Describe(descs chan<- *prometheus.Desc) {
+	for _, desc := range c.descs {
+		descs <- desc
+	}
+}
+
+// Collect sends what there is.
+func (c collector) Collect(metrics chan<- prometheus.Metric) { c.collect(metrics) }
+
+// sink is where metrics are sent.
+type sink chan<- prometheus.Metric
+
+func (s sink) gauge(desc *prometheus.Desc, value float64, labels ...string) {
+	s <- prometheus.MustNewConstMetric(desc, prometheus.GaugeValue, value, labels...)
+}
+
+func (s sink) counter(desc *prometheus.Desc, value int64, labels ...string) {
+	s <- prometheus.MustNewConstMetric(desc, prometheus.CounterValue, float64(value), labels...)
+}
+
+// flag returns 1 for true, and 0 for false.
+func flag(is bool) float64 {
+	if is {
+		return 1
+	}
+	return 0
+}
+
+// unix returns a time as seconds since 1970, and 0 for the zero time.
+func unix(t time.Time) float64 {
+	if t.IsZero() {
+		return 0
+	}
+	return float64(t.UnixMilli()) / 1000
+}
+
 type errorLog struct{ log *slog.Logger }
 
 // Println logs that some metric could not be had.

@@ -210,6 +210,7 @@ func TestMetrics(t *testing.T) {
 		`tollgate_findings{check="secret",severity="error"} 1`, `tollgate_findings{check="orphan",severity="warning"} 1`,
 		`tollgate_compile_duration_seconds_bucket{le="0.01"} 0`, `tollgate_compile_duration_seconds_bucket{le="0.025"} 1`,
 		`tollgate_store_operations_total{operation="swap",result="ok"} 4`,
+		`tollgate_bucket_quota_limit{bucket="subscription apps/sub",plan="apps/plan"} 1000`,
 		`tollgate_bucket_quota_remaining{bucket="subscription apps/sub",plan="apps/plan"} 800`, `tollgate_bucket_rate_saturation_ratio{bucket="subscription apps/sub",plan="apps/plan"} 1`,
 		`tollgate_report_entries_total{result="settled"} 2`, `tollgate_report_entries_total{result="unknown"} 1`, `tollgate_report_entries_total{result="failed"} 0`,
 	)

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"testing"
 
+	dto "github.com/prometheus/client_model/go"
 	"go.yaml.in/yaml/v3"
 )
 
@@ -28,12 +29,30 @@ type dashboard struct {
 			Name       string `json:"name"`
 			Type       string `json:"type"`
 			Definition string `json:"definition"`
+			Query      query  `json:"query"`
+			Refresh    int    `json:"refresh"`
 			Datasource struct {
 				UID string `json:"uid"`
 			} `json:"datasource"`
 		} `json:"list"`
 	} `json:"templating"`
 	Panels []panel `json:"panels"`
+}
+
+// onTimeRange is when Grafana asks for a variable's values: again for each other time
+// that is looked at.
+const onTimeRange = 2
+
+// query is what a variable is made of: a text, or an object that has it.
+type query struct{ text string }
+
+func (q *query) UnmarshalJSON(data []byte) error {
+	var object struct{ Query string }
+	if json.Unmarshal(data, &object) == nil {
+		q.text = object.Query
+		return nil
+	}
+	return json.Unmarshal(data, &q.text)
 }
 
 type panel struct {
@@ -51,6 +70,9 @@ type panel struct {
 		Defaults struct {
 			Unit string `json:"unit"`
 		} `json:"defaults"`
+		Overrides []struct {
+			Matcher struct{ ID, Options string }
+		} `json:"overrides"`
 	} `json:"fieldConfig"`
 	Targets []struct {
 		Datasource struct {
@@ -59,7 +81,17 @@ type panel struct {
 		Expr         string `json:"expr"`
 		LegendFormat string `json:"legendFormat"`
 		RefID        string `json:"refId"`
+		Instant      bool   `json:"instant"`
+		Range        bool   `json:"range"`
+		Format       string `json:"format"`
 	} `json:"targets"`
+	Options struct {
+		SortBy []struct{ DisplayName string }
+	} `json:"options"`
+	Transformations []struct {
+		ID      string
+		Options struct{ RenameByName map[string]string }
+	} `json:"transformations"`
 }
 
 func dashboards(t *testing.T) map[string]dashboard {
@@ -97,8 +129,8 @@ func TestDashboards(t *testing.T) {
 		variables := map[string]bool{"$__rate_interval": true, "$__range": true}
 		for i, v := range d.Templating.List {
 			variables["$"+v.Name] = true
-			if i > 0 && v.Datasource.UID != "${datasource}" {
-				t.Errorf("%s: variable %s is from the data source %q", file, v.Name, v.Datasource.UID)
+			if i > 0 && (v.Datasource.UID != "${datasource}" || v.Definition == "" || v.Definition != v.Query.text || v.Refresh != onTimeRange) {
+				t.Errorf("%s: variable %s is not asked anew from the data source that is chosen: %+v", file, v.Name, v)
 			}
 		}
 		taken := map[int]string{} // 24 * y + x
@@ -132,7 +164,7 @@ func TestDashboards(t *testing.T) {
 					t.Errorf("%s: panel %q has a query %q from the data source %q", file, p.Title, target.RefID, target.Datasource.UID)
 				}
 				refs[target.RefID] = true
-				for _, v := range regexp.MustCompile(`\$\w+`).FindAllString(target.Expr, -1) {
+				for _, v := range regexp.MustCompile(`\$[a-z_]\w*`).FindAllString(target.Expr, -1) {
 					if !variables[v] {
 						t.Errorf("%s: panel %q uses %s, which there is not", file, p.Title, v)
 					}
@@ -269,10 +301,101 @@ func TestQueriesUseWhatThereIs(t *testing.T) {
 	}
 }
 
+// TestQueriesAreSound checks that each query asks for its job alone, and reads counters
+// and gauges as such: how fast counters grow, over a time that suits what is shown.
+func TestQueriesAreSound(t *testing.T) {
+	w := newWorld(t)
+	w.fill()
+	counters := map[string]bool{}
+	for name, family := range w.gather() {
+		switch family.GetType() {
+		case dto.MetricType_COUNTER:
+			counters[name] = true
+		case dto.MetricType_HISTOGRAM:
+			counters[name+"_bucket"], counters[name+"_count"], counters[name+"_sum"] = true, true, true
+		}
+	}
+	check := func(where, query, job string, windows ...string) {
+		t.Helper()
+		used, _ := read(query)
+		for _, u := range used {
+			if !slices.Contains(u.matchers, "job"+job) {
+				t.Errorf("%s: %s of any job", where, u.metric)
+			}
+			grows := u.function == "rate" || u.function == "increase"
+			if counters[u.metric] != (grows || u.matched) {
+				t.Errorf("%s: %s, a counter: %t, is read by %q", where, u.metric, counters[u.metric], u.function)
+			}
+			if grows && len(windows) > 0 && !slices.Contains(windows, u.window) {
+				t.Errorf("%s: %s over %s, want one of %q", where, u.metric, u.window, windows)
+			}
+		}
+	}
+	for file, d := range dashboards(t) {
+		for _, p := range d.Panels {
+			for _, target := range p.Targets {
+				where := file + ", " + p.Title
+				if target.Instant == target.Range {
+					t.Errorf("%s: asks for one time and for a range of it", where)
+				}
+				// What a line shows is a mean between two of its points.
+				windows := []string{"$__rate_interval"}
+				if target.Instant {
+					windows = []string{"5m", "$__range"}
+				}
+				check(where, target.Expr, `=~"$job"`, windows...)
+			}
+		}
+	}
+	for _, a := range alerts(t) {
+		check(a.Alert, a.Expr, `="tollgate"`)
+	}
+}
+
+// TestTables checks that tables name each of their columns, and what they say of
+// columns by those names.
+func TestTables(t *testing.T) {
+	for file, d := range dashboards(t) {
+		for _, p := range d.Panels {
+			if p.Type != "table" {
+				continue
+			}
+			columns := map[string]string{}
+			for _, transformation := range p.Transformations {
+				if transformation.ID == "organize" {
+					maps.Copy(columns, transformation.Options.RenameByName)
+				}
+			}
+			for _, target := range p.Targets {
+				if columns["Value #"+target.RefID] == "" || target.Format != "table" {
+					t.Errorf("%s: table %q lacks a column for the query %s", file, p.Title, target.RefID)
+				}
+			}
+			named := slices.Collect(maps.Values(columns))
+			for _, o := range p.FieldConfig.Overrides {
+				if o.Matcher.ID != "byName" || !slices.Contains(named, o.Matcher.Options) {
+					t.Errorf("%s: table %q has no column %q", file, p.Title, o.Matcher.Options)
+				}
+			}
+			for _, by := range p.Options.SortBy {
+				if !slices.Contains(named, by.DisplayName) {
+					t.Errorf("%s: table %q is sorted by %q, which it has not", file, p.Title, by.DisplayName)
+				}
+			}
+		}
+	}
+}
+
 // selector is a metric in a query, and the labels that it is chosen by.
 type selector struct {
 	metric string
 	labels []string
+	// matchers are what is asked of the labels, such as job="tollgate".
+	matchers []string
+	// window is over which time it is looked at, and function what does so; both are
+	// empty for the last value. matched says that it only chooses among others.
+	window, function string
+	matched          bool
 }
 
 // token is a string, a word, a duration or number, or a sign of PromQL.
@@ -305,13 +428,21 @@ func read(query string) (used []selector, grouped []string) {
 		case !regexp.MustCompile(`^[a-zA-Z_:]`).MatchString(word) || at(i+1) == "(" || at(i+1) == "by":
 		case word == "and" || word == "or" || word == "unless" || word == "bool":
 		default:
-			s := selector{metric: word}
+			s := selector{metric: word, matched: i > 0 && tokens[i-1] == ")"}
+			function := ""
+			if i > 1 && tokens[i-1] == "(" {
+				function = tokens[i-2]
+			}
 			if at(i+1) == "{" {
 				for i += 2; i < len(tokens) && tokens[i] != "}"; i++ {
 					if strings.HasPrefix(at(i+1), "=") || strings.HasPrefix(at(i+1), "!") {
 						s.labels = append(s.labels, tokens[i])
+						s.matchers = append(s.matchers, tokens[i]+at(i+1)+at(i+2))
 					}
 				}
+			}
+			if at(i+1) == "[" {
+				s.window, s.function = at(i+2), function
 			}
 			used = append(used, s)
 		}
@@ -320,7 +451,18 @@ func read(query string) (used []selector, grouped []string) {
 }
 
 func TestRead(t *testing.T) {
-	used, grouped := read(`max by (job, a) (x{k=~"a{,}b", l!="c"}) < on (job) group_left () max(y offset 5m) and on (m) time() - sum(rate(z{}[$__range])) > 0.5 or vector(0)`)
+	const query = `max by (job, a) (x{k=~"a{,}b", l!="c"}) < on (job) group_left () max(y offset 5m) and on (m) time() - sum(rate(z{}[$__range])) > 0.5 or vector(0)`
+	used, grouped := read(query)
+	if want := []string{`k=~"a{,}b"`, `l!="c"`}; !slices.Equal(used[0].matchers, want) || used[0].window != "" || used[0].matched {
+		t.Errorf("got %+v, want the matchers %q", used[0], want)
+	}
+	if used[2].window != "$__range" || used[2].function != "rate" {
+		t.Errorf("got %+v", used[2])
+	}
+	if used, _ = read(`x and on (a) y`); !used[1].matched {
+		t.Errorf("got %+v", used)
+	}
+	used, _ = read(query)
 	if len(used) != 3 || used[0].metric != "x" || !slices.Equal(used[0].labels, []string{"k", "l"}) || used[1].metric != "y" || used[2].metric != "z" {
 		t.Errorf("got %+v", used)
 	}

@@ -7,9 +7,29 @@ import (
 )
 
 // ObserveServer adds what s serves. It is called once.
-func (m *Metrics) ObserveServer(s *server.Server) { m.registry.MustRegister(serverCollector{s}) }
-
-type serverCollector struct{ server *server.Server }
+func (m *Metrics) ObserveServer(s *server.Server) {
+	m.registry.MustRegister(collector{
+		[]*prometheus.Desc{
+			tableRevision, tablePublished, tableAPIs, tablePlans, tableSubscriptions, tableApplications, tableKeys,
+			tableKeptOut, tableWaiting, findings,
+		},
+		func(to sink) {
+			state := s.State()
+			to.gauge(tableRevision, float64(state.Revision))
+			to.gauge(tablePublished, unix(state.PublishedAt))
+			to.gauge(tableAPIs, float64(state.Rows.APIs))
+			to.gauge(tablePlans, float64(state.Rows.Plans))
+			to.gauge(tableSubscriptions, float64(state.Rows.Subscriptions))
+			to.gauge(tableApplications, float64(state.Rows.Applications))
+			to.gauge(tableKeys, float64(state.Rows.Keys))
+			to.gauge(tableKeptOut, flag(state.KeptOut))
+			to.gauge(tableWaiting, float64(state.Waiting))
+			for kind, n := range state.Findings {
+				to.gauge(findings, float64(n), string(kind.Severity), string(kind.Rule))
+			}
+		},
+	})
+}
 
 var (
 	tableRevision = prometheus.NewDesc("tollgate_table_revision",
@@ -33,44 +53,3 @@ var (
 	findings = prometheus.NewDesc("tollgate_findings",
 		"What is wrong in the manifests as last read, by how grave it is and by the check that found it.", []string{"severity", "check"}, nil)
 )
-
-// Describe sends what there may be.
-func (c serverCollector) Describe(descs chan<- *prometheus.Desc) {
-	for _, desc := range []*prometheus.Desc{
-		tableRevision, tablePublished, tableAPIs, tablePlans, tableSubscriptions, tableApplications, tableKeys,
-		tableKeptOut, tableWaiting, findings,
-	} {
-		descs <- desc
-	}
-}
-
-// Collect sends what there is.
-func (c serverCollector) Collect(metrics chan<- prometheus.Metric) {
-	state := c.server.State()
-	published, keptOut := 0.0, 0.0
-	if !state.PublishedAt.IsZero() {
-		published = float64(state.PublishedAt.UnixMilli()) / 1000
-	}
-	if state.KeptOut {
-		keptOut = 1
-	}
-	for _, gauge := range []struct {
-		desc  *prometheus.Desc
-		value float64
-	}{
-		{tableRevision, float64(state.Revision)},
-		{tablePublished, published},
-		{tableAPIs, float64(state.Rows.APIs)},
-		{tablePlans, float64(state.Rows.Plans)},
-		{tableSubscriptions, float64(state.Rows.Subscriptions)},
-		{tableApplications, float64(state.Rows.Applications)},
-		{tableKeys, float64(state.Rows.Keys)},
-		{tableKeptOut, keptOut},
-		{tableWaiting, float64(state.Waiting)},
-	} {
-		metrics <- prometheus.MustNewConstMetric(gauge.desc, prometheus.GaugeValue, gauge.value)
-	}
-	for kind, n := range state.Findings {
-		metrics <- prometheus.MustNewConstMetric(findings, prometheus.GaugeValue, float64(n), string(kind.Severity), string(kind.Rule))
-	}
-}

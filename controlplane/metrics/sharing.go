@@ -8,12 +8,26 @@ import (
 )
 
 // ObserveSharing adds what s has settled. It is called once.
-func (m *Metrics) ObserveSharing(s *sharing.Sharing) { m.registry.MustRegister(sharingCollector{s}) }
-
-type sharingCollector struct{ sharing *sharing.Sharing }
+func (m *Metrics) ObserveSharing(s *sharing.Sharing) {
+	m.registry.MustRegister(collector{
+		[]*prometheus.Desc{quotaLimit, quotaRemaining, rateSaturation, reportEntries},
+		func(to sink) {
+			collectBuckets(to, s.Buckets())
+			n := s.Entries()
+			to.counter(reportEntries, n.Settled, "settled")
+			to.counter(reportEntries, n.Unknown, "unknown")
+			to.counter(reportEntries, n.Full, "full")
+			to.counter(reportEntries, n.Raced, "raced")
+			to.counter(reportEntries, n.Failed, "failed")
+			to.counter(reportEntries, n.Unreadable, "unreadable")
+		},
+	})
+}
 
 var (
-	bucketLabels   = []string{"plan", "bucket"}
+	bucketLabels = []string{"plan", "bucket"}
+	quotaLimit   = prometheus.NewDesc("tollgate_bucket_quota_limit",
+		"How many requests a quota that gateways share allows in its period, as last settled here.", bucketLabels, nil)
 	quotaRemaining = prometheus.NewDesc("tollgate_bucket_quota_remaining",
 		"What of a quota that gateways share is neither used nor held by one of them, as last settled here.", bucketLabels, nil)
 	rateSaturation = prometheus.NewDesc("tollgate_bucket_rate_saturation_ratio",
@@ -22,30 +36,16 @@ var (
 		"Buckets that reports told of, each time, by what became of that.", []string{"result"}, nil)
 )
 
-// Describe sends what there may be.
-func (c sharingCollector) Describe(descs chan<- *prometheus.Desc) {
-	for _, desc := range []*prometheus.Desc{quotaRemaining, rateSaturation, reportEntries} {
-		descs <- desc
-	}
-}
-
-// Collect sends what there is. There are not too many buckets: package sharing sees to
-// that.
-func (c sharingCollector) Collect(metrics chan<- prometheus.Metric) {
-	for _, b := range c.sharing.Buckets() {
-		desc, value := rateSaturation, b.Used
-		if b.Kind == usage.KindQuota {
-			desc, value = quotaRemaining, float64(b.Remaining)
+// collectBuckets sends how buckets are, of which package sharing sees to it that there
+// are not too many.
+func collectBuckets(to sink, buckets []sharing.Bucket) {
+	for i := range buckets {
+		b := &buckets[i]
+		if b.Kind == usage.KindRate {
+			to.gauge(rateSaturation, b.Used, b.Plan, b.Name)
+			continue
 		}
-		metrics <- prometheus.MustNewConstMetric(desc, prometheus.GaugeValue, value, b.Plan, b.Name)
-	}
-	n := c.sharing.Entries()
-	for _, entries := range []struct {
-		result string
-		count  int64
-	}{
-		{"settled", n.Settled}, {"unknown", n.Unknown}, {"full", n.Full}, {"raced", n.Raced}, {"failed", n.Failed}, {"unreadable", n.Unreadable},
-	} {
-		metrics <- prometheus.MustNewConstMetric(reportEntries, prometheus.CounterValue, float64(entries.count), entries.result)
+		to.gauge(quotaLimit, float64(b.Limit), b.Plan, b.Name)
+		to.gauge(quotaRemaining, float64(b.Remaining), b.Plan, b.Name)
 	}
 }
