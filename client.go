@@ -8,6 +8,8 @@ import (
 	"time"
 
 	tlstypes "github.com/traefik/genconf/dynamic/types"
+
+	"github.com/tollgate-apim/tollgate/feed"
 )
 
 // maxHeaderBytes bounds the header of an endpoint's answer.
@@ -67,13 +69,17 @@ func newClient(timeout time.Duration, config *tls.Config) *http.Client {
 	dial := func(ctx context.Context, network, address string) (net.Conn, error) {
 		return dialer.DialContext(ctx, network, address)
 	}
+	// As many as there may be requests at a time: the parts of a table, and a
+	// report.
+	const connections = feed.AtOnce + 1
 	return &http.Client{Transport: &http.Transport{
 		Proxy:               http.ProxyFromEnvironment,
 		DialContext:         dial,
 		TLSClientConfig:     config,
 		TLSHandshakeTimeout: timeout,
 		ForceAttemptHTTP2:   true,
-		MaxIdleConns:        2,
+		MaxIdleConns:        connections,
+		MaxIdleConnsPerHost: connections,
 		IdleConnTimeout:     90 * time.Second,
 
 		MaxResponseHeaderBytes: maxHeaderBytes,

@@ -19,11 +19,14 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/traefik/genconf/dynamic/types"
 
+	"github.com/tollgate-apim/tollgate/feed"
 	"github.com/tollgate-apim/tollgate/table"
 )
 
@@ -321,5 +324,48 @@ func TestSyncOverTLS(t *testing.T) {
 	}
 	if <-held {
 		t.Error("another request, after the feed has stopped")
+	}
+}
+
+// TestConnectionsAreKept: those of parts that were fetched at once serve the next
+// ones too.
+func TestConnectionsAreKept(t *testing.T) {
+	const most = feed.AtOnce + 1
+	var opened atomic.Int64
+	var together sync.WaitGroup
+	server := httptest.NewUnstartedServer(http.HandlerFunc(func(_ http.ResponseWriter, _ *http.Request) {
+		together.Done()
+		together.Wait()
+	}))
+	server.Config.ConnState = func(_ net.Conn, state http.ConnState) {
+		if state == http.StateNew {
+			opened.Add(1)
+		}
+	}
+	server.Start()
+	t.Cleanup(func() { server.Close() })
+	client := newClient(time.Minute, nil)
+	t.Cleanup(func() { client.CloseIdleConnections() })
+	for round := 1; round <= 3; round++ {
+		together.Add(most)
+		ended := make(chan error, most)
+		for i := 0; i < most; i++ {
+			go func() {
+				resp, err := client.Get(server.URL)
+				if err == nil {
+					_, _ = io.Copy(io.Discard, resp.Body)
+					_ = resp.Body.Close()
+				}
+				ended <- err
+			}()
+		}
+		for i := 0; i < most; i++ {
+			if err := <-ended; err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	if got := opened.Load(); got != most {
+		t.Errorf("%d connections for %d requests at a time, three times, want %d", got, most, most)
 	}
 }

@@ -48,6 +48,8 @@ type answer struct {
 	cut bool
 	// missing says, beside an error, that it was a 404.
 	missing bool
+	// late says, beside an error, that the answer was not complete in time.
+	late bool
 }
 
 // What is asked for: a table as one document or as an index, and its parts.
@@ -128,11 +130,19 @@ func (f *Feed) ask(q question) (answer, error) {
 		// and may be one that is long dead.
 		f.client.CloseIdleConnections()
 	}
-	d := newDeadline(f.ctx, f.cfg.Timeout, time.Duration(q.wait)*time.Second)
+	a, err := f.askWithin(f.ctx, q)
+	f.late = a.late
+	return a, err
+}
+
+// askWithin makes one exchange that ends with a context at the latest. Several
+// goroutines may use it at once.
+func (f *Feed) askWithin(ctx context.Context, q question) (answer, error) {
+	d := newDeadline(ctx, f.cfg.Timeout, time.Duration(q.wait)*time.Second)
 	defer d.stop()
 	a, err := f.exchange(d, q)
-	f.late = err != nil && d.late.Load()
-	if f.late {
+	a.late = err != nil && d.late.Load()
+	if a.late {
 		err = fmt.Errorf("no complete answer within %s", f.cfg.Timeout)
 	}
 	return a, err

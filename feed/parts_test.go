@@ -2,9 +2,12 @@ package feed
 
 import (
 	"compress/gzip"
+	"context"
 	"encoding/json"
 	"fmt"
+	"math"
 	"net/http"
+	"net/url"
 	"strings"
 	"sync"
 	"testing"
@@ -478,6 +481,231 @@ func TestPartsOfAnotherReplica(t *testing.T) {
 	g.wantRevision(42)
 	if took := g.time.clock.Sub(began); took < time.Minute {
 		t.Errorf("they were asked 20 times within %s", took)
+	}
+}
+
+// inParallel gives a feed real goroutines. Call what it returns after a poll: it
+// waits for their end.
+func inParallel(f *Feed) (wait func()) {
+	started, ended := 0, make(chan bool, AtOnce)
+	f.timing.background = func(run func()) {
+		started++
+		go func() {
+			defer func() { ended <- recover() == nil }()
+			run()
+		}()
+	}
+	return func() {
+		for ; started > 0; started-- {
+			<-ended
+		}
+	}
+}
+
+// crowd is a handler of parts that answers when so many requests have come.
+type crowd struct {
+	mu      sync.Mutex
+	now     int
+	most    int // at a time
+	all     int
+	reached chan bool // closed when there are enough
+}
+
+// gather makes a crowd of n. Then has what is to be done with each request as soon
+// as they are all there.
+func gather(n int, then http.HandlerFunc) (*crowd, http.HandlerFunc) {
+	c := &crowd{reached: make(chan bool)}
+	return c, func(w http.ResponseWriter, r *http.Request) {
+		c.mu.Lock()
+		c.now++
+		c.all++
+		if c.now > c.most {
+			c.most = c.now
+		}
+		if c.all == n {
+			close(c.reached)
+		}
+		c.mu.Unlock()
+		<-c.reached
+		then(w, r)
+		c.mu.Lock()
+		c.now--
+		c.mu.Unlock()
+	}
+}
+
+// Parts come several at a time, and never more than those.
+func TestPartsAtOnce(t *testing.T) {
+	g, s, _ := onShelf(t, rowsOf(42, 200), 64, nil)
+	wait := inParallel(g.feed)
+	here := s.handler()
+	c, handle := gather(AtOnce, here)
+	g.answer(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == table.Path {
+			here(w, r)
+			return
+		}
+		handle(w, r)
+	})
+	g.time.poll(t)
+	wait()
+	g.wantKeys(42, 200)
+	g.wantLine("+", "revision 42 is in force")
+	if c.most != AtOnce {
+		t.Errorf("got %d requests for parts at a time, want %d", c.most, AtOnce)
+	}
+	if got := len(g.partsAsked()); got != 64 {
+		t.Errorf("got %d parts fetched, want each of 64 once", got)
+	}
+}
+
+// The first thing that goes wrong ends all that is under way, and is told.
+func TestOneBadPartEndsTheOthers(t *testing.T) {
+	g, s, paths := onShelf(t, rowsOf(42, 200), 64, nil)
+	wait := inParallel(g.feed)
+	here := s.handler()
+	ended := make(chan bool, 64)
+	_, handle := gather(AtOnce, func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == paths[3] {
+			w.WriteHeader(http.StatusTeapot)
+			return
+		}
+		<-r.Context().Done()
+		ended <- true
+	})
+	g.answer(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == table.Path {
+			here(w, r)
+			return
+		}
+		handle(w, r)
+	})
+	g.time.poll(t)
+	wait()
+	for i := 1; i < AtOnce; i++ {
+		<-ended
+	}
+	g.wantLine("!", "part 4 of 64 of revision 42: status 418")
+	if Current(g.feed) != nil {
+		t.Error("half a table came in force")
+	}
+	if got := len(g.partsAsked()); got != AtOnce {
+		t.Errorf("got %d parts asked for, want none after the failure", got)
+	}
+
+	// What had come by then stays.
+	g.answer(here)
+	g.time.poll(t)
+	wait()
+	g.wantKeys(42, 200)
+}
+
+// A panic in a goroutine ends neither the process nor the feed.
+func TestPanicWhilePartsAreFetched(t *testing.T) {
+	var mu sync.Mutex
+	panics := true
+	transport := &http.Transport{Proxy: func(r *http.Request) (*url.URL, error) {
+		mu.Lock()
+		defer mu.Unlock()
+		if panics && r.URL.Path != table.Path {
+			panic("no way")
+		}
+		return nil, nil
+	}}
+	g, _, _ := onShelf(t, rowsOf(42, 20), 8, func(c *Config) { c.Client = client(transport) })
+	wait := inParallel(g.feed)
+	g.time.poll(t)
+	wait()
+	g.wantLine("!", "of revision 42: fetching panicked: no way")
+	mu.Lock()
+	panics = false
+	mu.Unlock()
+	g.time.poll(t)
+	wait()
+	g.wantKeys(42, 20)
+}
+
+// What may come at a time fits into what is left of sync.maxBytes.
+func TestPartsAtOnceWithinMaxBytes(t *testing.T) {
+	index, parts := table.Split(rowsOf(42, 20), 8)
+	f := &Feed{cfg: Config{MaxBytes: 1}}
+	c := &crew{feed: f, index: index, times: map[string]int64{}, fetched: map[string]*table.Part{}, left: 5 * table.MaxPartBytes / 2}
+	for i, sum := range index.Parts {
+		c.places = append(c.places, i)
+		c.times[sum] = 1
+	}
+	first, ok := c.next()
+	second, also := c.next()
+	if !ok || !also || first.last || second.last || first.atMost != table.MaxPartBytes {
+		t.Fatalf("got %+v (%t) and %+v (%t), want two parts of any size", first, ok, second, also)
+	}
+	if third, ok := c.next(); ok {
+		t.Fatalf("got %+v where half a part is left, want to wait for the others", third)
+	}
+	part, err := table.ParsePart(first.sum, parts[first.place])
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.done(first, catch{part: part})
+	if want := int64(3*table.MaxPartBytes/2 - len(parts[first.place])); c.left != want {
+		t.Errorf("%d bytes are left, want %d", c.left, want)
+	}
+	c.left = 10
+	if third, ok := c.next(); ok {
+		t.Fatalf("got %+v where 10 bytes are left, want to wait for the other", third)
+	}
+	c.left = 10 - table.MaxPartBytes
+	if part, err = table.ParsePart(second.sum, parts[second.place]); err != nil {
+		t.Fatal(err)
+	}
+	c.left += int64(len(part.Text()))
+	c.done(second, catch{part: part})
+	if third, ok := c.next(); !ok || !third.last || third.atMost != 10 {
+		t.Errorf("got %+v (%t), want the last 10 bytes for one part", third, ok)
+	}
+}
+
+// All parts together have to come in a time that grows with their number.
+func TestPartsTimeout(t *testing.T) {
+	for _, row := range []struct {
+		missing int
+		want    time.Duration
+	}{{1, 10 * time.Second}, {16, 10 * time.Second}, {17, 15 * time.Second}, {1024, 325 * time.Second}} {
+		if got := partsTimeout(5*time.Second, row.missing); got != row.want {
+			t.Errorf("%d parts: got %s, want %s", row.missing, got, row.want)
+		}
+	}
+	if got := partsTimeout(math.MaxInt64, table.MaxParts); got != math.MaxInt64 {
+		t.Errorf("for ever: got %s", got)
+	}
+
+	g, s, paths := onShelf(t, rowsOf(42, 200), 64, nil)
+	before := newDeadline
+	t.Cleanup(func() { newDeadline = before })
+	var all *deadline
+	newDeadline = func(parent context.Context, step, held time.Duration) *deadline {
+		d := before(parent, step, held)
+		if step == 5*30*time.Second {
+			all = d
+		}
+		return d
+	}
+	s.spoil(paths[40], func(_ http.ResponseWriter, r *http.Request) {
+		all.late.Store(true)
+		all.cancel()
+		<-r.Context().Done()
+	})
+	g.time.poll(t)
+	g.wantLine("!", "24 of 64 parts of revision 42 did not come within 2m30s")
+	if Current(g.feed) != nil {
+		t.Error("half a table came in force")
+	}
+	s.spoil(paths[40], nil)
+	g.asked()
+	g.time.poll(t)
+	g.wantKeys(42, 200)
+	if got := len(g.partsAsked()); got != 24 {
+		t.Errorf("then %d parts were fetched, want the 24 that were missing", got)
 	}
 }
 

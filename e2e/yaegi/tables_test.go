@@ -30,30 +30,32 @@ func TestTablesAreLetGo(t *testing.T) {
 		name   string
 		handle func(revision int64, w http.ResponseWriter, r *http.Request)
 		set    func(sync reflect.Value)
+		parts  int // 0 for one document
 	}{
-		{"plain", func(int64, http.ResponseWriter, *http.Request) {}, func(reflect.Value) {}},
+		{"plain", func(int64, http.ResponseWriter, *http.Request) {}, func(reflect.Value) {}, 0},
+		{"in parts", func(int64, http.ResponseWriter, *http.Request) {}, func(reflect.Value) {}, 32},
 		{"failures", func(revision int64, w http.ResponseWriter, _ *http.Request) {
 			if revision%2 == 0 {
 				w.Header().Set("Tollgate-Signature", "unexpected")
 			}
-		}, func(reflect.Value) {}},
+		}, func(reflect.Value) {}, 0},
 		{"waiting", func(revision int64, w http.ResponseWriter, r *http.Request) {
 			w.Header().Set("ETag", fmt.Sprintf(`"%d"`, revision))
 			if prefer := r.Header.Get("Prefer"); prefer != "" {
 				w.Header().Set("Preference-Applied", prefer)
 			}
-		}, func(reflect.Value) {}},
+		}, func(reflect.Value) {}, 0},
 		{"cached", func(int64, http.ResponseWriter, *http.Request) {}, func(sync reflect.Value) {
 			sync.FieldByName("CacheFile").SetString(filepath.Join(t.TempDir(), "table.cache"))
-		}},
+		}, 0},
 	} {
-		t.Run(test.name, func(t *testing.T) { letGo(t, test.handle, test.set) })
+		t.Run(test.name, func(t *testing.T) { letGo(t, test.handle, test.set, test.parts) })
 	}
 }
 
 // letGo has a gateway of some sync settings poll a new table each time, of which
-// handle writes the header.
-func letGo(t *testing.T, handle func(int64, http.ResponseWriter, *http.Request), set func(sync reflect.Value)) {
+// handle writes the header. If it comes in parts, each of them is a new one too.
+func letGo(t *testing.T, handle func(int64, http.ResponseWriter, *http.Request), set func(sync reflect.Value), parts int) {
 	t.Helper()
 	const tables, size = 12, 4 << 20
 	gopath := t.TempDir()
@@ -61,11 +63,16 @@ func letGo(t *testing.T, handle func(int64, http.ResponseWriter, *http.Request),
 		t.Fatal(err)
 	}
 	var arrived, polls atomic.Int64
-	var rest sync.RWMutex // write-locked while no poll is answered
+	var rest sync.RWMutex                       // write-locked while no poll is answered
+	var texts atomic.Pointer[map[string][]byte] // of the parts that were listed last
 	title := strings.Repeat("x", size)
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.Method == http.MethodPost {
 			stack.TakeReport(w, r, 100*time.Millisecond)
+			return
+		}
+		if sum, ok := strings.CutPrefix(r.URL.Path, "/v1/parts/"); ok {
+			_, _ = w.Write((*texts.Load())[sum])
 			return
 		}
 		arrived.Add(1)
@@ -73,8 +80,22 @@ func letGo(t *testing.T, handle func(int64, http.ResponseWriter, *http.Request),
 		defer rest.RUnlock()
 		revision := polls.Add(1)
 		handle(revision, w, r)
-		fmt.Fprintf(w, `{"revision":%d,"issuedAt":"2026-11-21T17:00:00Z","plans":{"apps/p":{"title":"%s"}},
-			"apis":{},"subscriptions":{},"applications":{},"keys":{}}`, revision, title)
+		head := fmt.Sprintf(`"revision":%d,"issuedAt":"2026-11-21T17:00:00Z","plans":{"apps/p":{"title":"%s"}},"apis":{},"subscriptions":{}`, revision, title)
+		if parts == 0 {
+			fmt.Fprintf(w, `{%s,"applications":{},"keys":{}}`, head)
+			return
+		}
+		var applications []string
+		for n := range 50 * parts {
+			applications = append(applications, fmt.Sprintf(`"apps/%d":{"appId":"%d"}`, n, revision))
+		}
+		index, divided, err := stack.SplitTable(fmt.Appendf(nil, `{%s,"applications":{%s},"keys":{}}`, head, strings.Join(applications, ",")), parts)
+		if err != nil || len(divided) != parts {
+			t.Errorf("%d parts: %v", len(divided), err)
+			return
+		}
+		texts.Store(&divided)
+		_, _ = w.Write(index)
 	}))
 	t.Cleanup(server.Close)
 	handler := newHandlerWith(t, gopath, server.URL, http.NotFoundHandler(), func(sync reflect.Value) {
