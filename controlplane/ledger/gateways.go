@@ -73,6 +73,15 @@ func (g *gateways) seen(r *usage.Report, sequence int64, now time.Time) {
 	g.expire(now)
 }
 
+// full reports whether as many are known as can be, all of which still report.
+func (g *gateways) full(now time.Time) bool {
+	if len(g.by) < maxGateways {
+		return false
+	}
+	since := now.Sub(gatewayOf(g.order.Back()).LastSeen)
+	return since >= 0 && since < aliveFor
+}
+
 // seconds returns a duration, or the longest that there is.
 func seconds(s float64) time.Duration {
 	const longest = 1<<63 - 1

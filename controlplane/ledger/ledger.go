@@ -39,14 +39,15 @@ type Ledger struct {
 	now     func() time.Time
 	process string // no other control plane's
 
-	mu       sync.Mutex
-	sums     sums
-	recent   recent
-	gateways gateways
-	doubts   doubts
-	reports  Reports
-	health   Health
-	tries    int64
+	mu        sync.Mutex
+	sums      sums
+	recent    recent
+	gateways  gateways
+	newcomers newcomers
+	doubts    doubts
+	reports   Reports
+	health    Health
+	tries     int64
 }
 
 // Options say what a ledger works with.
@@ -71,6 +72,9 @@ type Reports struct {
 	// Failed could not be counted, because the store could not be asked. They
 	// come again.
 	Failed int64
+	// Deferred were of new gateways, when there were too many of these. They come
+	// again.
+	Deferred int64
 	// Lost may have been counted or not, and cannot be found out about any more.
 	Lost int64
 }
@@ -117,7 +121,7 @@ func (e *BehindError) Error() string {
 
 // Take counts what a report tells, unless that has been done, and returns what to
 // answer. The report must be valid; the caller must not change it any more. Take
-// fails with ErrStore or a *BehindError.
+// fails with ErrStore, ErrCrowded or a *BehindError.
 //
 // It does not end when ctx is canceled, because nobody would know then whether the
 // report was taken, but at its deadline, and after some seconds at most.
@@ -131,6 +135,9 @@ func (l *Ledger) Take(ctx context.Context, r *usage.Report) (*usage.Answer, erro
 		l.reports.Refused++
 		l.gateways.seen(r, 0, l.now())
 		return nil, err
+	case errors.Is(err, ErrCrowded):
+		l.reports.Deferred++
+		return nil, err
 	case err != nil:
 		l.reports.Failed++
 		return nil, err
@@ -143,10 +150,15 @@ func (l *Ledger) Take(ctx context.Context, r *usage.Report) (*usage.Answer, erro
 // In between the store may fail to answer, or answer that a change was not made
 // because it was made at the second try. So what is written names the attempt:
 // whose is found in the store has counted the report.
-func (l *Ledger) take(ctx context.Context, r *usage.Report) error {
+func (l *Ledger) take(ctx context.Context, r *usage.Report) (err error) {
 	ctx, cancel := store.Within(ctx, storeTimeout)
 	defer cancel()
-	attempt, tried := l.newAttempt(), false
+	attempt, tried, entered := l.newAttempt(), false, false
+	defer func() {
+		if entered && err != nil {
+			l.leave()
+		}
+	}()
 	for range attempts {
 		rec, version, err := l.read(ctx, r.Instance)
 		if err != nil {
@@ -165,6 +177,11 @@ func (l *Ledger) take(ctx context.Context, r *usage.Report) error {
 			return nil
 		case r.Sequence < last:
 			return &BehindError{Last: last}
+		case version == 0 && last == 0 && !entered:
+			if err := l.enter(); err != nil {
+				return err
+			}
+			entered = true
 		}
 		tried = true
 		made, err := l.write(ctx, r.Instance, version, rec.with(r.Sequence, attempt))
@@ -277,6 +294,7 @@ func (l *Ledger) tend(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), storeTimeout)
 	defer cancel()
 	l.mu.Lock()
+	l.noteRoomLocked()
 	open := l.doubts.instances()
 	idle := l.now().Sub(l.health.asked) >= askEvery
 	l.mu.Unlock()

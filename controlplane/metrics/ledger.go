@@ -30,6 +30,7 @@ func (m *Metrics) ObserveLedger(l *ledger.Ledger) {
 			to.counter(reports, n.Duplicate, "duplicate")
 			to.counter(reports, n.Refused, "refused")
 			to.counter(reports, n.Failed, "failed")
+			to.counter(reports, n.Deferred, "deferred")
 			to.counter(reports, n.Lost, "lost")
 			health := l.Health()
 			to.gauge(storeUp, flag(health.Failure == "" && !health.Since.IsZero()))

@@ -109,6 +109,9 @@ func (s *Server) fail(w http.ResponseWriter, r *http.Request, err error) {
 	case errors.Is(err, ledger.ErrStore):
 		status, detail = http.StatusServiceUnavailable, ledger.ErrStore.Error()
 		w.Header().Set("Retry-After", "1")
+	case errors.Is(err, ledger.ErrCrowded):
+		status, detail = http.StatusServiceUnavailable, ledger.ErrCrowded.Error()
+		w.Header().Set("Retry-After", "30")
 	case errors.As(err, &refusal):
 		status, detail = refusal.status, refusal.detail
 		refusal.describe(w.Header())

@@ -1,6 +1,10 @@
 package sharing
 
-import "time"
+import (
+	"time"
+
+	"github.com/tollgate-apim/tollgate/controlplane/shares"
+)
 
 // maxTroubles is how many records that cannot be decoded are told of at a time.
 const maxTroubles = 1_000
@@ -43,8 +47,11 @@ func (s *Sharing) noteRecord(key string, err error) {
 }
 
 // noteFull tells when there are more gateways than can share limits, and when that is
-// over.
+// over: some of them have gone.
 func (s *Sharing) noteFull(full bool) {
+	if !full && s.troubles.full && s.tenures.alive > shares.MaxTenures-shares.MaxTenures/16 {
+		return
+	}
 	if full != s.troubles.full {
 		s.troubles.full = full
 		if full {

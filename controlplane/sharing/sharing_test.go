@@ -593,3 +593,24 @@ func TestBuckets(t *testing.T) {
 		t.Errorf("got %d buckets", len(got))
 	}
 }
+
+// TestFull has more gateways than can share limits: the log tells so once, and that it
+// is over when some of them have gone.
+func TestFull(t *testing.T) {
+	log := &bytes.Buffer{}
+	s := newSharing(store.NewMemory(nil), &clock{start}, log)
+	for _, step := range []struct {
+		full  bool
+		alive int64
+		lines int
+	}{
+		{false, 4000, 0}, {true, 4096, 1}, {false, 4096, 1}, {true, 4096, 1}, {false, 4090, 1}, {true, 4096, 1},
+		{false, 3000, 2}, {false, 4095, 2}, {true, 4096, 3},
+	} {
+		s.tenures.alive = step.alive
+		s.noteFull(step.full)
+		if got := strings.Count(log.String(), "\n"); got != step.lines {
+			t.Errorf("%+v: logged %d lines: %s", step, got, log)
+		}
+	}
+}

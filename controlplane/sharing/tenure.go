@@ -141,8 +141,8 @@ func (s *Sharing) registerOnce(ctx context.Context, open []*job) (done bool, err
 		}
 		full = full || !j.registered
 	}
-	s.noteFull(full)
 	s.tenures.alive = int64(registry.Alive(now))
+	s.noteFull(full)
 	for instance, t := range s.tenures.of {
 		if t.ends <= now {
 			delete(s.tenures.of, instance)

@@ -71,6 +71,7 @@ type Reports struct {
 	Duplicate int64 `json:"duplicate"`
 	Refused   int64 `json:"refused"`
 	Failed    int64 `json:"failed"`
+	Deferred  int64 `json:"deferred"`
 	Lost      int64 `json:"lost"`
 }
 

@@ -82,7 +82,7 @@ func (r Reports) rest() string {
 		count int64
 		what  string
 	}{
-		{r.Duplicate, "sent again"}, {r.Refused, "refused"}, {r.Failed, "failed"}, {r.Lost, "lost"},
+		{r.Duplicate, "sent again"}, {r.Refused, "refused"}, {r.Failed, "failed"}, {r.Deferred, "deferred"}, {r.Lost, "lost"},
 	} {
 		if part.count > 0 {
 			told += fmt.Sprintf(", %d %s", part.count, part.what)
