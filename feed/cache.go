@@ -13,15 +13,22 @@ import (
 // and how long after a failure it is written again.
 const keepEvery = time.Minute
 
+// patience is how long a feed waits for its file when it starts. Traefik makes
+// nothing else meanwhile.
+const patience = 5 * time.Second
+
 // Cache keeps the table in force in a file, so that a gateway that starts while
 // no endpoint answers goes on with the last good one. cachefile.go has what is in
 // the file.
 //
 // Feeds with the same file share one Cache. Only one of them writes, the one that
-// started last.
+// started last. A goroutine that lasts for as long as there is something to do reads
+// and writes, so a disk that does not answer stops nobody else.
 type Cache struct {
-	path string
-	// create is os.CreateTemp, which tests replace.
+	path     string
+	patience time.Duration
+	// read is readCache and create os.CreateTemp, which tests replace.
+	read   func(path string, cfg Config, newerThan int64, now time.Time) (*Snapshot, []byte, error)
 	create func(dir, pattern string) (*os.File, error)
 
 	mu    sync.Mutex
@@ -34,10 +41,17 @@ type Cache struct {
 	pending *keepsake
 	after   time.Time
 	busy    bool
-	// writing is what is being written.
+	// unread is the feed that the file is to be read for next, and reading says
+	// that it is being read. writing is what is being written.
+	unread  *reader
+	reading bool
 	writing *keepsake
+	// since is when that has begun, and stuck says that it was reported to take
+	// long.
+	since time.Time
+	stuck bool
 
-	// What follows belongs to the write under way.
+	// What follows belongs to the goroutine.
 
 	line  []byte          // the file's first line
 	kept  map[string]bool // sums of the parts on the disk
@@ -57,49 +71,101 @@ func (k *keepsake) has(sum string) bool {
 	return k != nil && k.body != nil && k.snapshot.sum == sum
 }
 
+// reader is a feed that has the file read.
+type reader struct {
+	feed *Feed
+	// done is told when that is over, or has taken too long.
+	done chan bool
+}
+
 // NewCache returns a cache in the file of a path, which need not exist. Its
 // folder must.
 func NewCache(path string) *Cache {
-	return &Cache{path: path, create: os.CreateTemp}
+	return &Cache{path: path, patience: patience, read: readCache, create: os.CreateTemp}
 }
 
-// restore makes f the feed that writes the file, and returns the snapshot that it
-// begins with: last, which may be nil, or a newer one from the file. It reports
-// what is wrong with the file.
-func (c *Cache) restore(f *Feed, last *Snapshot) *Snapshot {
+// newAlarm returns a timer that tells done. It is one of init's because timers last
+// for a while after they were stopped: see launch.
+var newAlarm func(d time.Duration, done chan bool) *time.Timer
+
+func init() {
+	newAlarm = func(d time.Duration, done chan bool) *time.Timer {
+		return time.AfterFunc(d, func() {
+			defer func() { _ = recover() }()
+			done <- false
+		})
+	}
+}
+
+// restore makes f the feed that writes the file, and has the table in it come into
+// force at f if that is newer than what is. It waits for that, but not for longer
+// than it has patience, and not at all if the disk is busy with another feed's. It
+// reports what is wrong with the file.
+func (c *Cache) restore(f *Feed) {
 	c.mu.Lock()
 	c.ownLocked(f)
 	c.pending = nil
-	busy := c.busy
-	c.mu.Unlock()
-	if busy {
-		return last // What is being written is another feed's.
+	if c.busy && !c.reading {
+		c.mu.Unlock()
+		return // What is being written is another feed's.
 	}
+	r := &reader{feed: f, done: make(chan bool, 2)} // Nobody who tells it waits.
+	c.unread = r
+	wait := !c.busy
+	c.busy = true
+	c.mu.Unlock()
+	if !wait {
+		return
+	}
+	alarm := newAlarm(c.patience, r.done)
+	f.timing.background(c.work)
+	inTime := <-r.done
+	alarm.Stop()
+	if !inTime {
+		f.tell(fmt.Sprintf("cache file %s: could not be read within %s; what is in it comes in force later, if it is still newer then", c.path, c.patience), true)
+	}
+}
+
+// load reads the file for a feed.
+func (c *Cache) load(r *reader) {
+	defer func() { r.done <- true }()
+	f := r.feed
 	newerThan := int64(0)
-	if last != nil {
-		newerThan = last.Table.Revision
+	if held := Current(f); held != nil {
+		newerThan = held.Table.Revision
 	}
 	now := f.timing.now()
-	s, line, err := readCache(c.path, f.cfg, newerThan, now)
+	s, line, err := c.read(c.path, f.cfg, newerThan, now)
 	if err != nil {
 		f.tell("cache file "+c.path+": "+f.readable(err)+"; it is ignored", true)
 	}
 	if s == nil {
-		return last
+		return
 	}
-	c.mu.Lock()
-	c.line = line
-	c.kept = map[string]bool{}
+	kept := map[string]bool{}
 	for _, sum := range s.Table.Parts {
-		c.kept[sum] = true
+		kept[sum] = true
 	}
+	c.line = line
+	c.kept = kept
+	c.mu.Lock()
 	c.have = s.sum
 	c.signatures = s.proof.signatures
 	c.confirmed = s.Confirmed
+	if c.owner != f {
+		c.have = "" // The other one may not trust it.
+	}
+	c.mu.Unlock()
+	if !f.adopt(s) {
+		return // An endpoint was faster.
+	}
+	c.mu.Lock()
+	if c.pending != nil && c.owner == f {
+		c.pending = nil // It is older.
+	}
 	c.mu.Unlock()
 	f.tell(fmt.Sprintf("cache file %s: the table of revision %d is in force, which %s confirmed %s ago",
 		c.path, s.Table.Revision, withoutUser(s.From), now.Sub(s.Confirmed).Round(time.Second)), false)
-	return s
 }
 
 // ownLocked makes f the feed that writes the file. If f would not trust that after
@@ -119,6 +185,9 @@ func (c *Cache) ownLocked(f *Feed) {
 func (c *Cache) release(f *Feed) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if c.unread != nil && c.unread.feed == f {
+		c.unread = nil
+	}
 	if c.owner == f {
 		c.owner = nil
 		c.pending = nil // This cache may be there for as long as the process.
@@ -145,9 +214,9 @@ func (c *Cache) keep(f *Feed, s *Snapshot, body []byte) {
 	if c.owner == nil {
 		c.ownLocked(f)
 	}
-	if c.owner != f {
+	if held := Current(f); c.owner != f || held != nil && held.Table.Revision > s.Table.Revision {
 		c.mu.Unlock()
-		return
+		return // It is another one's to keep, or a newer one has come from the file.
 	}
 	switch {
 	case c.pending == nil && c.writing.has(s.sum) && c.writing.snapshot.proof.signatures == s.proof.signatures:
@@ -160,21 +229,27 @@ func (c *Cache) keep(f *Feed, s *Snapshot, body []byte) {
 		c.pending = &keepsake{s, nil}
 	}
 	begin := c.pending != nil && !c.busy && !now.Before(c.after)
+	stuck := c.busy && !c.stuck && (c.reading || c.writing != nil) && now.Sub(c.since) >= keepEvery
+	c.stuck = c.stuck || stuck
 	c.busy = c.busy || begin
 	c.mu.Unlock()
+	if stuck {
+		f.tell(fmt.Sprintf("cache file %s: reading or writing takes longer than %s; nothing is kept until the disk answers", c.path, keepEvery), true)
+	}
 	if begin {
 		f.timing.background(c.work)
 	}
 }
 
-// work writes what is pending, until nothing is. It runs on a goroutine of its
-// own, one at a time.
+// work reads and writes what is to be, until nothing is. It runs on a goroutine of
+// its own, one at a time.
 func (c *Cache) work() {
 	defer func() {
-		// What panics is Report, so there is nobody to tell.
+		// What panics is Report or Activated, so there is nobody to tell.
 		if recover() != nil {
 			c.mu.Lock()
 			c.busy = false
+			c.reading = false
 			c.writing = nil
 			c.mu.Unlock()
 		}
@@ -184,9 +259,28 @@ func (c *Cache) work() {
 	}
 }
 
-// step writes what is pending, and says whether to go on.
+// step reads the file, if that is to be done, or writes what is pending, and says
+// whether to go on.
 func (c *Cache) step() bool {
 	c.mu.Lock()
+	r, worker := c.unread, c.owner
+	if r != nil {
+		worker = r.feed
+	}
+	if worker != nil {
+		c.since = worker.timing.now()
+	}
+	c.unread = nil
+	c.reading = r != nil
+	if c.reading {
+		c.mu.Unlock()
+		c.load(r)
+		c.mu.Lock()
+		c.reading = false
+		c.mu.Unlock()
+		c.answered(r.feed)
+		return true
+	}
 	f, next := c.owner, c.pending
 	c.pending = nil
 	if f == nil || next == nil {
@@ -230,6 +324,7 @@ func (c *Cache) step() bool {
 		}
 	}
 	c.mu.Unlock()
+	c.answered(f)
 	c.report(f, next, err)
 	if err == nil {
 		return true
@@ -238,6 +333,17 @@ func (c *Cache) step() bool {
 	c.busy = false
 	c.mu.Unlock()
 	return false
+}
+
+// answered tells that the disk did, if it was told that it took long.
+func (c *Cache) answered(f *Feed) {
+	c.mu.Lock()
+	stuck := c.stuck
+	c.stuck = false
+	c.mu.Unlock()
+	if stuck {
+		f.tell("cache file "+c.path+": the disk answers again", false)
+	}
 }
 
 // report tells of a failure when it begins, when it changes and when it ends.

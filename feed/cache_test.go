@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"math"
 	"net"
+	"net/http"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -841,6 +842,207 @@ func TestPanicWhileKept(t *testing.T) {
 		g.time.poll(t)
 	}
 	restoreAt(t, path, g.server.URL, g.time.clock)
+}
+
+// slowDisk is one on which nothing is read or written until it is let go.
+type slowDisk struct {
+	*Cache
+	path  string
+	time  *fakeTime
+	busy  chan bool // what waits
+	free  chan bool // closed to let it go
+	ended chan bool // what has run on other goroutines
+}
+
+// newSlowDisk returns a disk with a file that has the table of a revision, from an
+// endpoint.
+func newSlowDisk(t *testing.T, endpoint string, revision int) *slowDisk {
+	t.Helper()
+	d := &slowDisk{
+		path: cachePath(t), time: newFakeTime(),
+		busy: make(chan bool, 10), free: make(chan bool), ended: make(chan bool, 10),
+	}
+	body := tableBody(revision, "kept")
+	s := &Snapshot{Table: &table.Table{Revision: int64(revision)}, Confirmed: d.time.clock, From: endpoint, etag: hashTag(body)}
+	sum := sha256.Sum256([]byte(body))
+	s.sum = string(sum[:])
+	line, err := newCacheLine(s, []byte(body), false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	writeFile(t, d.path, string(line)+body)
+	d.time.background = func(run func()) {
+		go func() {
+			defer func() { d.ended <- recover() == nil }()
+			run()
+		}()
+	}
+	d.Cache = NewCache(d.path)
+	d.patience = 0
+	d.Cache.read = func(path string, cfg Config, newerThan int64, now time.Time) (*Snapshot, []byte, error) {
+		d.busy <- true
+		<-d.free
+		return readCache(path, cfg, newerThan, now)
+	}
+	return d
+}
+
+// A disk that does not answer keeps nobody from starting. What is on it comes into
+// force when it does, if it is still newer.
+func TestSlowDisk(t *testing.T) {
+	for _, row := range []struct {
+		name                  string
+		endpoint, file, wants int64 // revisions; 0 for an endpoint that is down
+		between               string
+	}{
+		{"an endpoint that is down", 0, 42, 42, "there is no table yet"},
+		{"an older table", 41, 42, 42, "revision 41 is in force"},
+		{"the same table", 42, 42, 42, "revision 42 is in force"},
+		{"a newer table", 43, 42, 43, "revision 43 is in force"},
+	} {
+		row := row
+		t.Run(row.name, func(t *testing.T) {
+			site := newSite(t, status(500))
+			if row.endpoint > 0 {
+				site.answer(serve("", tableBody(int(row.endpoint), "kept")))
+			}
+			disk := newSlowDisk(t, site.server.URL, int(row.file))
+			var activated []int64
+			g := newRigAt(t, disk.time, nil, nil, func(c *Config) {
+				c.Endpoints = []string{site.server.URL}
+				c.Cache = disk.Cache
+				c.Activated = func(s *Snapshot) { activated = append(activated, s.Table.Revision) }
+			})
+			if got := Current(g.feed); got != nil {
+				t.Errorf("got %+v in force, though nothing was read", got)
+			}
+			if got := strings.Join(g.said(), "\n"); got != "! cache file "+disk.path+": could not be read within 0s; what is in it comes in force later, if it is still newer then" {
+				t.Errorf("got lines %q", got)
+			}
+			g.time.poll(t)
+			if got := strings.Join(g.said(), "\n"); !strings.Contains(got, row.between) {
+				t.Errorf("got lines %q while the disk is slow, want %q", got, row.between)
+			}
+			close(disk.free)
+			<-disk.ended
+			g.wantRevision(row.wants)
+			lines, fromFile := strings.Join(g.said(), "\n"), row.endpoint < row.file
+			if got := strings.Contains(lines, "+ cache file "+disk.path+": the table of revision 42 is in force"); got != fromFile {
+				t.Errorf("got lines %q", lines)
+			}
+			if got := activated[len(activated)-1]; got != row.wants {
+				t.Errorf("told of the tables %d, want %d at last", activated, row.wants)
+			}
+			if s, _ := restoreAt(t, disk.path, site.server.URL, g.time.clock); s.Table.Revision != row.wants {
+				t.Errorf("the file has revision %d at last, want %d", s.Table.Revision, row.wants)
+			}
+		})
+	}
+}
+
+// A file that is read while a poll is under way is not rolled back by that.
+func TestSlowDiskDuringAPoll(t *testing.T) {
+	for _, row := range []struct{ endpoint, want int64 }{{41, 42}, {42, 42}, {43, 43}} {
+		site := newSite(t, nil)
+		disk := newSlowDisk(t, site.server.URL, 42)
+		site.answer(func(w http.ResponseWriter, r *http.Request) {
+			close(disk.free)
+			<-disk.ended
+			serve("", tableBody(int(row.endpoint), "kept"))(w, r)
+		})
+		g := newRigAt(t, disk.time, nil, nil, func(c *Config) {
+			c.Endpoints = []string{site.server.URL}
+			c.Cache = disk.Cache
+		})
+		g.time.poll(t)
+		g.wantRevision(row.want)
+		lines := strings.Join(g.said(), "\n")
+		if refused := strings.Contains(lines, "revision 41 came after revision 42"); refused != (row.endpoint == 41) {
+			t.Errorf("revision %d: got lines %q", row.endpoint, lines)
+		}
+	}
+}
+
+// Nobody waits for a disk that another feed waits for already, and nothing is lost
+// by that.
+func TestSlowDiskOfSeveralFeeds(t *testing.T) {
+	site := newSite(t, status(500))
+	disk := newSlowDisk(t, site.server.URL, 42)
+	settings := func(c *Config) {
+		c.Endpoints = []string{site.server.URL}
+		c.Cache = disk.Cache
+	}
+	first := newRigAt(t, disk.time, nil, nil, settings)
+	<-disk.busy
+	disk.patience = time.Hour
+	stopped := newRigAt(t, newFakeTime(), nil, nil, settings)
+	stopped.feed.Stop()
+	second := newRigAt(t, newFakeTime(), nil, nil, settings)
+	second.wantSilence()
+	first.feed.Stop()
+	first.said()
+	close(disk.free)
+	<-disk.ended
+	second.wantRevision(42)
+	if lines := second.said(); len(lines) != 1 || !strings.Contains(lines[0], "the table of revision 42 is in force") {
+		t.Errorf("got lines %q", lines)
+	}
+	if Current(first.feed) != nil || Current(stopped.feed) != nil {
+		t.Error("a table came into force at a feed that was stopped")
+	}
+	first.wantSilence()
+}
+
+// A file that is read in time is in force from the start, and nobody is told of it
+// as of a change.
+func TestDiskInTime(t *testing.T) {
+	site := newSite(t, status(500))
+	disk := newSlowDisk(t, site.server.URL, 42)
+	disk.patience = time.Hour
+	close(disk.free)
+	g := newRigAt(t, disk.time, nil, nil, func(c *Config) {
+		c.Endpoints = []string{site.server.URL}
+		c.Cache = disk.Cache
+		c.Activated = func(_ *Snapshot) { t.Error("told of the first table") }
+	})
+	g.wantRevision(42)
+}
+
+// While a write stands still, polls go on. That is told once, and so is its end.
+func TestSlowWrite(t *testing.T) {
+	path := cachePath(t)
+	cache := NewCache(path)
+	free, ended := make(chan bool), make(chan bool, 10)
+	cache.create = func(dir, pattern string) (*os.File, error) {
+		<-free
+		return os.CreateTemp(dir, pattern)
+	}
+	g := newRig(t, serve("", tableBody(42, "")), nil, func(c *Config) { c.Cache = cache })
+	g.time.background = func(run func()) {
+		go func() {
+			defer func() { ended <- recover() == nil }()
+			run()
+		}()
+	}
+	g.time.poll(t)
+	g.wantLine("+", "revision 42 is in force")
+	g.answer(serve("", tableBody(43, "")))
+	g.time.poll(t)
+	g.wantLine("+", "revision 43 is in force")
+	for i := 0; i < 20; i++ {
+		g.time.poll(t)
+	}
+	if got := strings.Join(g.said(), "\n"); got != "! cache file "+path+": reading or writing takes longer than 1m0s; nothing is kept until the disk answers" {
+		t.Errorf("got lines %q", got)
+	}
+	close(free)
+	<-ended
+	if got := strings.Join(g.said(), "\n"); got != "+ cache file "+path+": the disk answers again" {
+		t.Errorf("got lines %q", got)
+	}
+	if s, _ := restoreAt(t, path, g.server.URL, g.time.clock); s.Table.Revision != 43 {
+		t.Errorf("the file has revision %d, want 43", s.Table.Revision)
+	}
 }
 
 // With real goroutines: the file comes by itself, and so does the end.

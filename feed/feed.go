@@ -76,8 +76,9 @@ type Config struct {
 	// follows a redirect.
 	Client func() *http.Client
 	// Activated, if it is not nil, is told of each table that comes into force
-	// after the start. It is called by the poll that brought the table, before
-	// the next one begins.
+	// after the start: one after another, in the order in which they do. It is
+	// called by the poll that brought the table, before the next one begins, or
+	// by what read it from the cache.
 	Activated func(*Snapshot)
 	// Report takes one line for each change of state; failed says that
 	// something got worse. It is never called twice at once, and may call Stop
@@ -116,6 +117,11 @@ type Feed struct {
 	// ctx ends with the feed.
 	ctx    context.Context
 	cancel context.CancelFunc
+
+	// forcing is held while a table comes into force, until all is told of it
+	// that began says: nothing before Start returns.
+	forcing sync.Mutex
+	began   bool
 
 	mu      sync.Mutex
 	stopped bool
@@ -178,7 +184,9 @@ func realTiming() timing {
 // first poll runs in the background, at once. Until that brings a table, last is
 // in force; it comes from an older feed with an endpoint in common, or is nil. A
 // last that none of cfg.PublicKeys has signed is left out. A newer table in the
-// cache is read before Start returns, and is in force in its place.
+// cache is in force in its place when Start returns, unless reading it takes longer
+// than the cache's patience: then it comes into force once it was read, if it is
+// still newer.
 func Start(cfg Config, last *Snapshot) *Feed {
 	return start(cfg, last, newTiming())
 }
@@ -209,15 +217,22 @@ func start(cfg Config, last *Snapshot, with timing) *Feed {
 		f.endpoints = append(f.endpoints, &endpoint{url: u, shown: withoutUser(u), wait: cfg.Wait})
 	}
 	f.ctx, f.cancel = context.WithCancel(context.Background())
-	last = Inherited(last, cfg.PublicKeys)
-	if cfg.Cache != nil {
-		last = cfg.Cache.restore(f, last)
-	}
-	if last != nil {
+	if last = Inherited(last, cfg.PublicKeys); last != nil {
 		f.current.Store(last)
 	}
+	if cfg.Cache != nil {
+		cfg.Cache.restore(f)
+	}
+	f.begin()
 	launch(f)
 	return f
+}
+
+// begin has cfg.Activated be told of tables from now on.
+func (f *Feed) begin() {
+	f.forcing.Lock()
+	defer f.forcing.Unlock()
+	f.began = true
 }
 
 // Current returns the table in force, or nil before the first one. It is one
@@ -270,10 +285,10 @@ func (f *Feed) turn() {
 	f.settle(f.poll())
 }
 
-// outcome is what a poll comes to: what is to be in force and how long to leave
-// it at that, or what went wrong.
+// outcome is what a poll comes to: what is to be in force in place of what was
+// held when it began, and how long to leave it at that; or what went wrong.
 type outcome struct {
-	next *Snapshot
+	held, next *Snapshot
 	// body is what next came in, unless it was only confirmed.
 	body  []byte
 	pause time.Duration
@@ -326,6 +341,7 @@ func (f *Feed) poll() (o outcome) {
 	if err != nil {
 		return outcome{err: err}
 	}
+	o.held = held
 	o.body = a.body
 	now := f.timing.now()
 	fresh := held == nil || held.Table != o.next.Table
@@ -346,14 +362,58 @@ func (f *Feed) successor(held *Snapshot, q question, a answer, now time.Time) (*
 	return next, err
 }
 
-// settle puts a poll's outcome in force and reports what changed.
-func (f *Feed) settle(o outcome) {
-	held := Current(f)
+// putInForce puts next in force, unless the feed was stopped, and says whether its
+// table is another one than before. It returns an error if something else than held
+// is in force by now, which next cannot replace.
+func (f *Feed) putInForce(held, next *Snapshot) (bool, error) {
+	f.forcing.Lock()
+	defer f.forcing.Unlock()
+	if now := Current(f); now != held {
+		if err := follows(now, next); err != nil {
+			return false, err
+		}
+	}
+	return f.forceLocked(next), nil
+}
+
+// adopt puts what was read from the cache in force if it is newer than what is, and
+// says whether it was.
+func (f *Feed) adopt(s *Snapshot) bool {
+	f.forcing.Lock()
+	defer f.forcing.Unlock()
+	if now := Current(f); now != nil && now.Table.Revision >= s.Table.Revision {
+		return false
+	}
+	return f.forceLocked(s)
+}
+
+// forceLocked is putInForce for what can replace anything.
+func (f *Feed) forceLocked(next *Snapshot) bool {
+	now := Current(f)
 	f.mu.Lock()
 	stopped := f.stopped
-	if !stopped && o.err == nil {
-		f.current.Store(o.next)
+	if !stopped {
+		f.current.Store(next)
 	}
+	f.mu.Unlock()
+	fresh := !stopped && (now == nil || now.Table != next.Table)
+	if fresh && f.began && f.cfg.Activated != nil {
+		f.cfg.Activated(next)
+	}
+	return fresh
+}
+
+// settle puts a poll's outcome in force and reports what changed.
+func (f *Feed) settle(o outcome) {
+	fresh := false
+	if o.err == nil {
+		var err error
+		if fresh, err = f.putInForce(o.held, o.next); err != nil {
+			o = outcome{err: err}
+		}
+	}
+	f.mu.Lock()
+	stopped := f.stopped
 	f.mu.Unlock()
 	if stopped {
 		return
@@ -370,7 +430,7 @@ func (f *Feed) settle(o outcome) {
 		told := varying.ReplaceAllString(reason, "")
 		if told != e.told {
 			e.told = told
-			f.report(e, reason+"; "+consequence(held), true)
+			f.report(e, reason+"; "+consequence(Current(f)), true)
 		}
 		return
 	}
@@ -379,10 +439,6 @@ func (f *Feed) settle(o outcome) {
 	f.failures, f.pause, f.working, e.told = 0, o.pause, true, ""
 	if o.note != "" {
 		f.report(e, o.note, false)
-	}
-	fresh := held == nil || held.Table != o.next.Table
-	if fresh && f.cfg.Activated != nil {
-		f.cfg.Activated(o.next)
 	}
 	if f.cfg.Cache != nil {
 		f.cfg.Cache.keep(f, o.next, o.body)

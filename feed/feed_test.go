@@ -35,7 +35,10 @@ type fakeTime struct {
 	mu    sync.Mutex
 	clock time.Time
 	luck  float64
-	armed []fakeTimer // at most one, unless the feed is wrong
+	// background runs what a feed would run on another goroutine; nil runs it on
+	// the same one.
+	background func(func())
+	armed      []fakeTimer // at most one, unless the feed is wrong
 }
 
 type fakeTimer struct {
@@ -70,7 +73,13 @@ func (ft *fakeTime) timing() timing {
 			defer ft.mu.Unlock()
 			return ft.luck
 		},
-		background: func(run func()) { run() },
+		background: func(run func()) {
+			if ft.background != nil {
+				ft.background(run)
+				return
+			}
+			run()
+		},
 	}
 }
 
@@ -185,7 +194,13 @@ func client(transport *http.Transport) func() *http.Client {
 // nil, holding last. Its server answers by handle.
 func newRig(t *testing.T, handle http.HandlerFunc, last *Snapshot, change func(*Config)) *rig {
 	t.Helper()
-	g := &rig{t: t, time: newFakeTime(), site: newSite(t, handle)}
+	return newRigAt(t, newFakeTime(), handle, last, change)
+}
+
+// newRigAt is newRig with a clock and timers that there are already.
+func newRigAt(t *testing.T, ft *fakeTime, handle http.HandlerFunc, last *Snapshot, change func(*Config)) *rig {
+	t.Helper()
+	g := &rig{t: t, time: ft, site: newSite(t, handle)}
 	cfg := Config{
 		Endpoints: []string{g.server.URL},
 		Token:     testToken,

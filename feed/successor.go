@@ -43,15 +43,26 @@ func successor(held *Snapshot, q question, a answer, keys []ed25519.PublicKey, n
 	if err != nil {
 		return nil, fmt.Errorf("the body (%d bytes, Content-Type %q) is no valid table: %w", len(a.body), a.contentType, err)
 	}
-	if held != nil && t.Revision < held.Table.Revision {
-		return nil, fmt.Errorf("revision %d came after revision %d, expected a higher one: tables are not rolled back",
-			t.Revision, held.Table.Revision)
-	}
-	if held != nil && t.Revision == held.Table.Revision && held.sum != "" {
-		return nil, fmt.Errorf("revision %d came again with other content, expected a higher revision with it", t.Revision)
-	}
 	next.Table = t
+	if err := follows(held, next); err != nil {
+		return nil, err
+	}
 	return next, nil
+}
+
+// follows returns why next cannot replace held, which may be nil; nil if it can.
+func follows(held, next *Snapshot) error {
+	if held == nil || held.sum == next.sum {
+		return nil
+	}
+	revision, last := next.Table.Revision, held.Table.Revision
+	if revision < last {
+		return fmt.Errorf("revision %d came after revision %d, expected a higher one: tables are not rolled back", revision, last)
+	}
+	if revision == last && held.sum != "" {
+		return fmt.Errorf("revision %d came again with other content, expected a higher revision with it", revision)
+	}
+	return nil
 }
 
 // tagFor returns the tag by which an endpoint knows the table of s, which may be
