@@ -25,7 +25,7 @@ var withoutHostSHA3 = stack.Patch{"hashing/hashing.go": func(source string) (str
 // TestFallback does the main things with keys that are hashed by interpreted
 // code.
 func TestFallback(t *testing.T) {
-	g := newGateway(t, withoutHostSHA3)
+	g := newGateway(t, stack.TraefikOptions{Patch: withoutHostSHA3})
 	checkAnswers(t, g, "fallback")
 
 	t.Run("a revoked key is refused although its digest is remembered", func(t *testing.T) {

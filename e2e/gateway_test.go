@@ -38,25 +38,26 @@ type gateway struct {
 	owners map[string]string
 }
 
-// startGateway starts a gateway with files in dir. The plugin is patched.
-func startGateway(ctx context.Context, dir string, patch stack.Patch) (*gateway, error) {
+// startGateway starts a gateway with files in dir. Its Traefik is as o says.
+func startGateway(ctx context.Context, dir string, o stack.TraefikOptions) (*gateway, error) {
 	manifests := filepath.Join(dir, "manifests")
 	if err := os.Mkdir(manifests, 0o750); err != nil {
 		return nil, err
 	}
 	g := &gateway{owners: map[string]string{}}
-	err := g.start(ctx, dir, manifests, patch)
+	o.Binary, o.Dir = traefikBinary, dir
+	err := g.start(ctx, manifests, o)
 	if err != nil {
 		return nil, errors.Join(err, g.stop())
 	}
 	return g, nil
 }
 
-func (g *gateway) start(ctx context.Context, dir, manifests string, patch stack.Patch) (err error) {
+func (g *gateway) start(ctx context.Context, manifests string, o stack.TraefikOptions) (err error) {
 	if g.upstream, err = stack.StartUpstream(""); err != nil {
 		return err
 	}
-	g.plane, err = stack.StartControlPlane(ctx, stack.ControlPlaneOptions{Binary: tollgateBinary, Dir: dir, Manifests: manifests})
+	g.plane, err = stack.StartControlPlane(ctx, stack.ControlPlaneOptions{Binary: tollgateBinary, Dir: o.Dir, Manifests: manifests})
 	if err != nil {
 		return err
 	}
@@ -66,7 +67,7 @@ func (g *gateway) start(ctx context.Context, dir, manifests string, patch stack.
 	if err = g.sync.Up(); err != nil {
 		return err
 	}
-	g.traefik, err = stack.StartTraefik(ctx, stack.TraefikOptions{Binary: traefikBinary, Dir: dir, Patch: patch})
+	g.traefik, err = stack.StartTraefik(ctx, o)
 	return err
 }
 
@@ -89,9 +90,9 @@ func (g *gateway) stop() error {
 }
 
 // newGateway starts a gateway for one test.
-func newGateway(t *testing.T, patch stack.Patch) *gateway {
+func newGateway(t *testing.T, o stack.TraefikOptions) *gateway {
 	t.Helper()
-	g, err := startGateway(t.Context(), t.TempDir(), patch)
+	g, err := startGateway(t.Context(), t.TempDir(), o)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -22,7 +22,7 @@ import (
 func TestRestartWithoutControlPlane(t *testing.T) {
 	const ns = namespace("kept")
 	dir := t.TempDir()
-	g, err := startGateway(t.Context(), dir, nil)
+	g, err := startGateway(t.Context(), dir, stack.TraefikOptions{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -115,7 +115,7 @@ func TestAllOfSync(t *testing.T) {
 	plane := startPlane(t, options)
 	write(t, plane, syncManifests(ns)...)
 
-	g := newGateway(t, nil)
+	g := newGateway(t, stack.TraefikOptions{})
 	config := byHeader(stack.Config{API: "all/api", Sync: stack.Sync{
 		Endpoint: plane.URL, Token: plane.Token, Interval: "10m", Wait: "30s",
 		PublicKey: strings.TrimSpace(string(public)),

@@ -48,7 +48,7 @@ func run(m *testing.M) (code int, err error) {
 		return 0, err
 	}
 	defer os.RemoveAll(dir)
-	if shared, err = startGateway(ctx, dir, nil); err != nil {
+	if shared, err = startGateway(ctx, dir, stack.TraefikOptions{}); err != nil {
 		return 0, err
 	}
 	code = m.Run()

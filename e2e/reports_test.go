@@ -326,7 +326,7 @@ func TestNoReports(t *testing.T) {
 // TestReportsReachTheControlPlane: what gateways report shows in its status.
 func TestReportsReachTheControlPlane(t *testing.T) {
 	const ns = namespace("told")
-	g := newGateway(t, nil) // The busiest are told, of all that there was for a minute.
+	g := newGateway(t, stack.TraefikOptions{}) // The busiest are told, of all that there was for a minute.
 	g.apply(t, "told",
 		ns.api("api"), ns.plan("plan", "rateLimit: {limit: 3, period: 1h}"), ns.app("app", "told-key"), ns.sub("sub", "plan", list("app"), list("api")))
 	g.protect(t, "told.test", byHeader(g.config("told/api")))
