@@ -354,64 +354,151 @@ func newKilledWorld(t *testing.T, upstream string) *killedWorld {
 
 // victim is a process that is killed and started again.
 type victim struct {
-	name  string
 	kill  func() error
 	start func()
 }
 
-func (w *killedWorld) victims() []victim {
-	victims := []victim{{
-		"redis-server",
+const redisServer = "redis-server"
+
+func planeName(i int) string   { return fmt.Sprintf("control plane %d", i) }
+func gatewayName(i int) string { return fmt.Sprintf("gateway %d", i) }
+
+// victims returns all processes by name.
+func (w *killedWorld) victims() map[string]victim {
+	victims := map[string]victim{redisServer: {
 		func() error { return w.redis.Kill() },
 		func() { w.startRedis(w.redis.Dir, w.redis.Address) },
 	}}
 	for i := range w.planes {
-		victims = append(victims, victim{
-			fmt.Sprintf("control plane %d", i),
+		victims[planeName(i)] = victim{
 			func() error { return w.planes[i].Kill() },
 			func() { w.startPlane(i, strings.TrimPrefix(w.planes[i].URL, "http://")) },
-		})
+		}
 	}
 	for i := range w.gateways {
-		victims = append(victims, victim{
-			fmt.Sprintf("gateway %d", i),
+		victims[gatewayName(i)] = victim{
 			func() error { return w.gateways[i].Kill() },
 			func() { w.startGateway(i, w.address(i)) },
-		})
+		}
 	}
 	return victims
 }
 
+// A wave kills processes while others are dead, and starts them again in another
+// order.
+type wave struct {
+	killed, started []blow
+	// calm is how long all of them run before the next wave.
+	calm time.Duration
+}
+
+// blow is a process that is killed or started, and how long nothing else happens
+// afterwards.
+type blow struct {
+	name string
+	rest time.Duration
+}
+
+func (w wave) String() string {
+	text := ""
+	for _, of := range []struct {
+		done  string
+		blows []blow
+	}{{"kill", w.killed}, {"start", w.started}} {
+		for _, b := range of.blows {
+			text += fmt.Sprintf("%s %s, wait %s; ", of.done, b.name, b.rest.Round(time.Millisecond))
+		}
+	}
+	return text + fmt.Sprintf("wait %s", w.calm.Round(time.Millisecond))
+}
+
+// drawWaves returns waves of which each kills a gateway, Redis and a control plane, or
+// both control planes. In the end all have been killed.
+func drawWaves(random *rand.Rand) []wave {
+	upTo := func(most time.Duration) time.Duration { return time.Duration(random.Int64N(int64(most))) }
+	var waves []wave
+	both, first := random.IntN(3), random.IntN(2)
+	for i, gateway := range random.Perm(3) {
+		dead := list(redisServer, gatewayName(gateway), planeName((first+i)%2))
+		if i == both {
+			dead = append(dead, planeName((first+i+1)%2))
+		}
+		w := wave{calm: time.Second + upTo(1500*time.Millisecond)}
+		for _, at := range random.Perm(len(dead)) {
+			w.killed = append(w.killed, blow{dead[at], upTo(400 * time.Millisecond)})
+		}
+		for _, at := range random.Perm(len(dead)) {
+			w.started = append(w.started, blow{dead[at], upTo(600 * time.Millisecond)})
+		}
+		waves = append(waves, w)
+	}
+	return waves
+}
+
+// TestWaves: in each wave a gateway, a control plane and Redis are dead at once, and
+// start again; all processes have their turn.
+func TestWaves(t *testing.T) {
+	for seed := range uint64(100) {
+		all := map[string]bool{}
+		for _, w := range drawWaves(rand.New(rand.NewPCG(seed, 0))) {
+			dead := map[string]bool{}
+			for _, b := range w.killed {
+				dead[b.name], all[b.name] = true, true
+			}
+			planes, gateways := 0, 0
+			for i := range 3 {
+				if dead[gatewayName(i)] {
+					gateways++
+				}
+				if dead[planeName(i)] {
+					planes++
+				}
+			}
+			if !dead[redisServer] || planes == 0 || gateways == 0 || len(dead) != len(w.killed) {
+				t.Errorf("seed %d: %s", seed, w)
+			}
+			for _, b := range w.started {
+				delete(dead, b.name)
+			}
+			if len(dead) > 0 || len(w.started) != len(w.killed) {
+				t.Errorf("seed %d: %v is not started: %s", seed, dead, w)
+			}
+		}
+		if len(all) != 6 {
+			t.Errorf("seed %d: only %v are killed", seed, all)
+		}
+	}
+}
+
 // TestSharedLimitsWhileKilled sends more requests than plans allow to three gateways,
 // eight to the first for one to each other, while gateways, control planes and their
-// Redis are killed, one after another, and started again. All gateways together never
+// Redis are killed, several at once, and started again. All gateways together never
 // admit more than the plans allow. When it is over, nearly all can be used.
 func TestSharedLimitsWhileKilled(t *testing.T) {
-	t.Logf("go test . -run %s -kill.seed %d -kill.rounds %d", t.Name(), *killSeed, *killRounds)
 	random := rand.New(rand.NewPCG(*killSeed, 0))
 	tr := newTraffic(t)
 	w := newKilledWorld(t, tr.upstream.URL)
 	end := tr.begin(list(w.address(0), w.address(1), w.address(2)))
-	// goOn lets there be traffic, for a time that is drawn.
-	goOn := func(least, most time.Duration) {
-		time.Sleep(least + time.Duration(random.Int64N(int64(most-least))))
-	}
-	goOn(2*time.Second, 3*time.Second)
-	for range *killRounds {
-		victims := w.victims()
-		random.Shuffle(len(victims), func(i, j int) { victims[i], victims[j] = victims[j], victims[i] })
-		for _, victim := range victims {
-			t.Logf("%s: %s is killed", time.Since(tr.began), victim.name)
-			if err := victim.kill(); err != nil {
-				t.Fatal(err)
+	time.Sleep(2 * time.Second)
+	victims := w.victims()
+	for round := range *killRounds {
+		for i, wave := range drawWaves(random) {
+			t.Logf("%s: round %d, wave %d: %s", time.Since(tr.began), round+1, i+1, wave)
+			for _, b := range wave.killed {
+				if err := victims[b.name].kill(); err != nil {
+					t.Fatal(err)
+				}
+				time.Sleep(b.rest)
 			}
-			goOn(0, 1500*time.Millisecond)
-			victim.start()
-			t.Logf("%s: it runs again", time.Since(tr.began))
-			goOn(time.Second, 3*time.Second)
+			for _, b := range wave.started {
+				victims[b.name].start()
+				t.Logf("%s: %s runs again", time.Since(tr.began), b.name)
+				time.Sleep(b.rest)
+			}
+			time.Sleep(wave.calm)
 		}
 	}
-	tr.awaitUsable(killedPlans[0])
+	tr.awaitUsable(killedPlans)
 	end()
 
 	for _, plan := range killedPlans {
@@ -437,38 +524,55 @@ func TestSharedLimitsWhileKilled(t *testing.T) {
 		}
 	}
 	if t.Failed() {
+		t.Logf("to repeat it: go test . -run %s -kill.seed %d -kill.rounds %d", t.Name(), *killSeed, *killRounds)
 		for i, plane := range w.planes {
 			t.Logf("control plane %d says:\n%s", i, plane.Log.Tail(20))
 		}
 	}
 }
 
-// awaitUsable waits until nine tenths of a plan's rate have passed for some seconds,
-// and nothing is known to be missing. What a gateway held that was killed comes back
-// when its share has ended.
-func (tr *traffic) awaitUsable(plan killedPlan) {
-	tr.t.Helper()
-	const span = 5 * time.Second
-	undisturbed := time.Since(tr.began)
-	err := stack.Until(tr.t.Context(), "the rate to be used", 3*patience, func() error {
-		now := time.Since(tr.began)
-		begin := now - span
-		if begin < undisturbed {
-			return fmt.Errorf("only %s have gone by", now-undisturbed)
-		}
-		n := 0
-		for _, p := range tr.passages(plan.name) {
-			if p.sent >= begin {
-				n++
-			}
-		}
-		if want := plan.rate * int(span/time.Second) * 9 / 10; n < want {
-			return fmt.Errorf("%d requests have passed in %s, want %d", n, span, want)
-		}
-		return nil
-	})
-	if err != nil {
-		tr.t.Error(err)
+// usable returns of how many requests in which time a plan without disturbance makes
+// use: of a rate nine tenths, and of a quota, which is used up in between and comes
+// back late, four fifths.
+func (p killedPlan) usable() (n int, span time.Duration) {
+	if p.quota > 0 {
+		return p.quota * 8 / 10, quotaPeriod
 	}
-	tr.t.Logf("usable %s after the last process was started", time.Since(tr.began)-undisturbed)
+	span = 5 * time.Second
+	return p.rate * int(span/time.Second) * 9 / 10, span
+}
+
+// awaitUsable waits until for some time all plans can be used, and nothing is known to
+// be missing. What a gateway held that was killed comes back when its share has ended,
+// or has left the window of the quota.
+func (tr *traffic) awaitUsable(plans []killedPlan) {
+	tr.t.Helper()
+	undisturbed := time.Since(tr.began)
+	for _, plan := range plans {
+		want, span := plan.usable()
+		err := stack.Until(tr.t.Context(), "plan "+plan.name+" to be used", 3*patience, func() error {
+			n, now := 0, time.Since(tr.began)
+			passed := slices.DeleteFunc(tr.passages(plan.name), func(p passage) bool { return p.sent < undisturbed })
+			for _, first := range passed {
+				if first.sent+span > now {
+					continue
+				}
+				inSpan := 0
+				for _, p := range passed {
+					if p.sent >= first.sent && p.arrived <= first.sent+span {
+						inSpan++
+					}
+				}
+				n = max(n, inSpan)
+			}
+			if n < want {
+				return fmt.Errorf("%d requests have passed in %s, want %d", n, span, want)
+			}
+			return nil
+		})
+		if err != nil {
+			tr.t.Error(err)
+		}
+		tr.t.Logf("plan %s is usable %s after the last process was started", plan.name, time.Since(tr.began)-undisturbed)
+	}
 }

@@ -1,10 +1,12 @@
 package e2e
 
 import (
+	"encoding/json"
 	"fmt"
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -32,34 +34,40 @@ const (
 
 func newSharedWorld(t *testing.T, gateways int) *sharedWorld {
 	t.Helper()
-	const ns = namespace("shares")
 	w := &sharedWorld{t: t, dir: t.TempDir()}
 	var err error
 	if w.upstream, err = stack.StartUpstream(""); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(w.upstream.Stop)
-	manifests := filepath.Join(w.dir, "manifests")
-	if err := os.Mkdir(manifests, 0o750); err != nil {
+	if err := os.Mkdir(w.manifests(), 0o750); err != nil {
 		t.Fatal(err)
 	}
-	all := strings.Join([]string{
-		ns.api("api"),
-		ns.plan("month", fmt.Sprintf("quota: {limit: %d, period: 720h}", sharedQuota)), ns.app("month", "month-key"), ns.sub("month", "month", list("month"), list("api")),
-		ns.plan("second", fmt.Sprintf("rateLimit: {limit: %d, period: 1s}", sharedRate)), ns.app("second", "second-key"), ns.sub("second", "second", list("second"), list("api")),
-	}, "---\n")
-	if all, err = stack.RenderManifests(all); err != nil {
-		t.Fatal(err)
-	}
-	if err := os.WriteFile(filepath.Join(manifests, "all.yaml"), []byte(all), 0o600); err != nil {
-		t.Fatal(err)
-	}
+	w.apply(sharedQuota, sharedRate)
 	w.startPlane("")
 	for i := range gateways {
 		w.gateways = append(w.gateways, nil)
 		w.startGateway(i, "")
 	}
 	return w
+}
+
+func (w *sharedWorld) manifests() string { return filepath.Join(w.dir, "manifests") }
+
+// apply writes manifests with one plan that has a quota for a month, and one that has
+// a rate limit for a second.
+func (w *sharedWorld) apply(quota, rate int) {
+	w.t.Helper()
+	const ns = namespace("shares")
+	all := strings.Join([]string{
+		ns.api("api"),
+		ns.plan("month", fmt.Sprintf("quota: {limit: %d, period: 720h}", quota)), ns.app("month", "month-key"), ns.sub("month", "month", list("month"), list("api")),
+		ns.plan("second", fmt.Sprintf("rateLimit: {limit: %d, period: 1s}", rate)), ns.app("second", "second-key"), ns.sub("second", "second", list("second"), list("api")),
+	}, "---\n")
+	plane := &stack.ControlPlane{Manifests: w.manifests()}
+	if err := plane.Apply("all.yaml", all); err != nil {
+		w.t.Fatal(err)
+	}
 }
 
 // startPlane starts the control plane, with what it remembers.
@@ -70,7 +78,7 @@ func (w *sharedWorld) startPlane(address string) {
 		token = w.plane.Token
 	}
 	w.plane = startPlane(w.t, stack.ControlPlaneOptions{
-		Binary: tollgateBinary, Dir: w.dir, Manifests: filepath.Join(w.dir, "manifests"), Address: address, Token: token,
+		Binary: tollgateBinary, Dir: w.dir, Manifests: w.manifests(), Address: address, Token: token,
 		Args: []string{"--state", filepath.Join(w.dir, "state")},
 	})
 }
@@ -233,4 +241,198 @@ func TestSharedRateLimit(t *testing.T) {
 		t.Errorf("%d requests have passed at one gateway and %d at the other", passed[0].Load(), passed[1].Load())
 	}
 	t.Logf("%d and %d of %d requests have passed", passed[0].Load(), passed[1].Load(), most)
+}
+
+// settledBucket is a shared limit as the control plane's status tells of it.
+type settledBucket struct {
+	Kind, Bucket string
+	Limit        int
+	Used         float64
+	Remaining    int
+}
+
+// bucket returns how the control plane has last settled a plan's limit.
+func (w *sharedWorld) bucket(plan string) (settledBucket, error) {
+	w.t.Helper()
+	g := &gateway{plane: w.plane}
+	text, err := g.status(w.t)
+	if err != nil {
+		return settledBucket{}, err
+	}
+	var status struct {
+		Busiest struct{ Buckets []settledBucket }
+	}
+	if err := json.Unmarshal(text, &status); err != nil {
+		return settledBucket{}, err
+	}
+	for _, b := range status.Busiest.Buckets {
+		if b.Bucket == "subscription shares/"+plan {
+			return b, nil
+		}
+	}
+	return settledBucket{}, fmt.Errorf("the status has no bucket of %s: %s", plan, text)
+}
+
+// awaitKnown waits until both gateways decide by a limit.
+func (w *sharedWorld) awaitKnown(plan, policy string) {
+	w.t.Helper()
+	for i := range w.gateways {
+		w.await("the edit at a gateway", func() error {
+			return mustContain(w.call(i, plan+"-key").header.Get("RateLimit-Policy"), policy)
+		})
+	}
+}
+
+// TestSharedQuotaEdited lowers a quota below what was used while gateways hold some of
+// it, and raises it again. What they held may be used, and nothing else, until there
+// is room; then all of the new quota can be.
+func TestSharedQuotaEdited(t *testing.T) {
+	const before, lower, higher = 400, 60, 300
+	w := newSharedWorld(t, 2)
+	w.apply(before, sharedRate)
+	w.awaitKnown("month", fmt.Sprintf(`"quota";q=%d;`, before))
+	passed := 0
+	count := func(what string, done func(refusals int) bool, most int) {
+		t.Helper()
+		refusals := 0
+		w.await(what, func() error {
+			for i := range w.gateways {
+				switch a := w.call(i, "month-key"); {
+				case a.status == http.StatusOK:
+					passed++
+					refusals = 0
+				case a.status != http.StatusTooManyRequests:
+					t.Fatalf("got status %d:\n%s", a.status, a.body)
+				case a.remaining("Retry-After") >= 3600:
+					refusals++
+				}
+			}
+			if passed > most {
+				t.Fatalf("%s: %d requests have passed, %d may", what, passed, most)
+			}
+			if !done(refusals) {
+				return fmt.Errorf("%d requests have passed, at most %d may", passed, most)
+			}
+			return nil
+		})
+	}
+	usedUp := func(refusals int) bool { return refusals >= 2*len(w.gateways) }
+	admitted := func(i int) {
+		if w.call(i, "month-key").status == http.StatusOK {
+			passed++
+		}
+	}
+	count("a part of the quota", func(int) bool { return passed >= 100 }, before)
+
+	// What is told of now has been used or lent.
+	var lent int
+	w.await("the quota to be settled", func() error {
+		b, err := w.bucket("month")
+		if lent = before - b.Remaining; err == nil && (b.Limit != before || lent < passed) {
+			err = fmt.Errorf("got %+v after %d requests", b, passed)
+		}
+		return err
+	})
+	w.apply(lower, sharedRate)
+	count("the quota to be lower", usedUp, lent)
+	t.Logf("%d requests have passed, at most %d may", passed, lent)
+	w.awaitKnown("month", fmt.Sprintf(`"quota";q=%d;`, lower))
+
+	w.apply(higher, sharedRate)
+	w.awaitKnown("month", fmt.Sprintf(`"quota";q=%d;`, higher))
+	admitted(0)
+	count("the quota to be higher", usedUp, higher)
+	if passed < higher*9/10 {
+		t.Errorf("%d requests have passed, want nearly %d", passed, higher)
+	}
+	t.Logf("%d requests have passed, at most %d may", passed, higher)
+}
+
+// TestSharedRateEdited lowers a rate limit while gateways hold parts of it, and raises
+// it again: in no time more passes than the higher limit of the two allows, and than
+// the lower one as soon as the parts that were given before have been handed back.
+func TestSharedRateEdited(t *testing.T) {
+	const before, lower, higher = 50, 20, 80
+	w := newSharedWorld(t, 2)
+	w.apply(sharedQuota, before)
+	w.awaitKnown("second", fmt.Sprintf(`"rate";q=%d;`, before))
+
+	began := time.Now()
+	var mu sync.Mutex
+	var all []passage
+	// between returns what passed between two times, or after the first if to is 0.
+	between := func(from, to time.Duration) []passage {
+		mu.Lock()
+		defer mu.Unlock()
+		return slices.DeleteFunc(slices.Clone(all), func(p passage) bool { return p.sent < from || to > 0 && p.arrived > to })
+	}
+	within := func(limit int, passed []passage) {
+		t.Helper()
+		if b := breach(passed, func(d time.Duration) (float64, bool) { return float64(limit) * (1 + d.Seconds()), true }); b != "" {
+			t.Errorf("%d a second: %s", limit, b)
+		}
+	}
+	done := make(chan struct{})
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	defer close(done)
+	for i := range w.gateways {
+		wg.Go(func() {
+			ticker := time.NewTicker(time.Second / 80)
+			defer ticker.Stop()
+			for {
+				select {
+				case <-done:
+					return
+				case <-ticker.C:
+				}
+				p := passage{sent: time.Since(began), gateway: i}
+				if w.call(i, "second-key").status == http.StatusOK {
+					p.arrived = time.Since(began)
+					mu.Lock()
+					all = append(all, p)
+					mu.Unlock()
+				}
+			}
+		})
+	}
+	// fully waits until most of a limit can be used, for two seconds.
+	fully := func(limit int, from time.Duration) {
+		t.Helper()
+		w.await(fmt.Sprintf("%d a second", limit), func() error {
+			now := time.Since(began)
+			n := len(between(max(from, now-2*time.Second), now))
+			if want := 2 * limit * 8 / 10; n < want {
+				return fmt.Errorf("%d requests have passed in two seconds, want %d", n, want)
+			}
+			return nil
+		})
+	}
+	fully(before, 0)
+
+	w.apply(sharedQuota, lower)
+	w.awaitKnown("second", fmt.Sprintf(`"rate";q=%d;`, lower))
+	w.await("what is held to be handed back", func() error {
+		b, err := w.bucket("second")
+		if err == nil && (b.Limit != lower || b.Used > 1) {
+			err = fmt.Errorf("got %+v", b)
+		}
+		return err
+	})
+	handedBack := time.Since(began)
+	t.Logf("%s: what is held fits %d a second", handedBack, lower)
+	w.await("some of the time", func() error {
+		if n := len(between(handedBack, 0)); n < 3*lower {
+			return fmt.Errorf("%d requests have passed", n)
+		}
+		return nil
+	})
+	raised := time.Since(began)
+	within(before, between(0, raised))
+	within(lower, between(handedBack, raised))
+
+	w.apply(sharedQuota, higher)
+	fully(higher, raised)
+	within(higher, between(handedBack, 0))
+	t.Logf("%s: %d a second can be used", time.Since(began), higher)
 }
