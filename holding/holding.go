@@ -55,7 +55,8 @@ type Holding struct {
 	toldEnd int64 // the same of a report that was answered
 	waiting bool  // that report was not answered yet
 	hungry  bool  // a request was refused, and a report may help
-	useless bool  // the last answer brought nothing, so only time will help
+	needy   bool  // the last report told of a refusal, or of debt
+	useless bool  // the last answer to that brought nothing, so only time will help
 
 	// left is how much the plan has left for nobody in particular, and grows when
 	// that will next grow, as the last answer said.
@@ -93,7 +94,7 @@ func reopen(h *Holding, account, now int64) {
 	h.part, h.interval, h.depth, h.fullAt = 0, 0, -1, 0
 	h.wanted, h.since, h.asked, h.sent = 0, now, now, 0
 	h.sentEnd, h.toldEnd = 0, 0
-	h.waiting, h.hungry, h.useless, h.hurried = false, false, false, false
+	h.waiting, h.hungry, h.needy, h.useless, h.hurried = false, false, false, false, false
 	h.left, h.grows = 0, 0
 	h.shut = 0
 }
@@ -210,6 +211,7 @@ func Report(h *Holding, standing, now int64) usage.Entry {
 	h.since = now
 	h.sent = h.used
 	h.waiting = true
+	h.needy = h.hungry || h.used > h.granted
 	h.hungry = false
 	h.hurried = false
 	return e
@@ -231,7 +233,7 @@ func Apply(h *Holding, s *usage.Share, sentAt, now int64) {
 		return
 	}
 	end(h, now)
-	h.useless = s.Granted <= h.granted && s.Part <= h.part
+	judge(h, s)
 	if h.until < until {
 		h.until = until
 	}
@@ -249,12 +251,27 @@ func Apply(h *Holding, s *usage.Share, sentAt, now int64) {
 	}
 }
 
+// judge finds out whether another report would help. That an answer brings nothing tells
+// nothing if the gateway had all that it wanted.
+func judge(h *Holding, s *usage.Share) {
+	if s.Granted > h.granted || s.Part > h.part {
+		h.useless = false
+	} else if h.needy {
+		h.useless = true
+	} else if h.interval == 0 && s.Left > 0 {
+		h.useless = false
+	}
+}
+
 // unanswered takes in that the last report brought no answer for h: the next one
-// tells the same.
+// tells the same, and need not hurry. How long that will take nobody knows.
 func unanswered(h *Holding) {
 	h.waiting = false
 	h.shut = 0
-	h.useless = true
+	if !h.useless {
+		h.useless = true
+		h.grows = 0
+	}
 }
 
 // exchange puts another part in the place of the present one.
