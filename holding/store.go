@@ -21,6 +21,9 @@ type Store struct {
 	active  []*Holding // those that reports have to tell of
 	tenure  tenure
 	account int64 // the last that was opened
+	// changed is when the tenure last became another one, and until restless it does
+	// so all the time.
+	changed, restless int64
 }
 
 // tenure is what the control plane knows the gateway as. The zero value is none.
@@ -34,8 +37,12 @@ type tenure struct {
 // NewStore returns a store of nothing. Hurry is called when a report should be sent
 // soon, from any goroutine; it must not wait.
 func NewStore(max int, hurry func()) *Store {
-	return &Store{max: max, hurry: hurry, holdings: map[string]*Holding{}}
+	return &Store{max: max, hurry: hurry, holdings: map[string]*Holding{}, changed: -quiet}
 }
+
+// quiet is for how long a tenure lasts at least where all is well: who knows a gateway
+// extends its tenure.
+const quiet = 10 * second
 
 // Plan is what limits a bucket.
 type Plan struct {
@@ -98,6 +105,13 @@ func (s *Store) dropIdleLocked(looks int, idleSince, now int64) {
 	}
 }
 
+// Trim drops all holdings of nothing.
+func (s *Store) Trim(now int64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.dropIdleLocked(len(s.holdings), now, now)
+}
+
 // Len returns how many holdings there are.
 func (s *Store) Len() int {
 	s.mu.Lock()
@@ -122,6 +136,22 @@ func (s *Store) Gateways() int64 {
 	return s.tenure.gateways
 }
 
+// Restless reports whether the tenure has lately become another one more than once in a
+// short time. Then reports help no sooner than they come by themselves.
+func (s *Store) Restless(now int64) bool {
+	s.lists.Lock()
+	defer s.lists.Unlock()
+	return now < s.restless
+}
+
+// Leave gives up the tenure. What is held of it is good until it ends, which the control
+// plane reckons with, and no longer than until there is another tenure.
+func (s *Store) Leave() {
+	s.lists.Lock()
+	defer s.lists.Unlock()
+	s.tenure = tenure{gateways: s.tenure.gateways}
+}
+
 // mostBytes bounds the JSON of the entries of a report, and of their answer, roughly:
 // each entry is reckoned with entryBytes and twice its names.
 const (
@@ -133,6 +163,15 @@ const (
 // that. What does not fit comes first in the next one. Each report has to be settled by
 // Answer before the next one is made.
 func (s *Store) Report(now int64) (number int64, entries []usage.Entry) {
+	return s.ReportUpTo(mostBytes, now)
+}
+
+// ReportUpTo is Report for a report that may have fewer bytes than usual. It tells one
+// entry at least.
+func (s *Store) ReportUpTo(most int, now int64) (number int64, entries []usage.Entry) {
+	if most > mostBytes {
+		most = mostBytes
+	}
 	s.lists.Lock()
 	t := s.tenure
 	var active []*Holding
@@ -149,7 +188,7 @@ func (s *Store) Report(now int64) (number int64, entries []usage.Entry) {
 	bytes := 0
 	for i := range active {
 		h := active[i]
-		if bytes > mostBytes || len(entries) == usage.MaxEntries {
+		if bytes > most || len(entries) == usage.MaxEntries {
 			rest = active[i:]
 			break
 		}
@@ -190,7 +229,7 @@ func (s *Store) Answer(answer *usage.Answer, sentAt, now int64) bool {
 
 	sharing := answer != nil && answer.Tenure != nil
 	if sharing {
-		t := s.renew(answer.Tenure, sentAt)
+		t := s.renew(answer.Tenure, sentAt, now)
 		for i := range answer.Shares {
 			share := &answer.Shares[i]
 			name := share.Kind + " " + share.Bucket
@@ -213,7 +252,7 @@ func (s *Store) Answer(answer *usage.Answer, sentAt, now int64) bool {
 }
 
 // renew takes in what an answer tells of the tenure.
-func (s *Store) renew(told *usage.Tenure, sentAt int64) tenure {
+func (s *Store) renew(told *usage.Tenure, sentAt, now int64) tenure {
 	until := sentAt + told.Lasts
 	s.lists.Lock()
 	before := s.tenure
@@ -223,6 +262,12 @@ func (s *Store) renew(told *usage.Tenure, sentAt int64) tenure {
 	s.tenure = tenure{number: told.Number, ranks: told.Ranks, until: until, gateways: told.Gateways}
 	t := s.tenure
 	waiting := before.number != told.Number && len(s.active) > 0
+	if before.number != told.Number && before.number != 0 {
+		if now < s.changed+quiet {
+			s.restless = now + quiet
+		}
+		s.changed = now
+	}
 	s.lists.Unlock()
 	if waiting {
 		s.hurry()

@@ -193,6 +193,95 @@ func TestTenures(t *testing.T) {
 	}
 }
 
+// TestLeave: what was held of a tenure that was left is no more once there is another,
+// and nothing is borrowed meanwhile.
+func TestLeave(t *testing.T) {
+	hurries := 0
+	s := newTestStore(10, &hurries)
+	a := NewAllowance(s, nil, s.Get(usage.KindQuota, "a", Plan{Name: "apps/p", Reserve: 4, Horizon: 1}, 0))
+	l := newLender(100)
+	l.exchange("g", s, 0)
+	Take(a, 0)
+	Take(a, 0)
+	l.exchange("g", s, 1)
+	before := a.quota.Account
+	if got, want := taken(Take(a, 1)), "ok, rate 0, quota 98"; got != want {
+		t.Errorf("got %s, want %s", got, want)
+	}
+
+	s.Leave()
+	if number, entries := s.Report(2); s.Active() || number != 0 || len(entries) != 0 {
+		t.Errorf("a gateway without tenure tells %d, %+v", number, entries)
+	}
+	if s.Gateways() != 2 {
+		t.Errorf("got %d gateways, want 2 as before", s.Gateways())
+	}
+	passed := 0
+	for i := 0; i < 10; i++ {
+		if Take(a, 2).Refusal == "" {
+			passed++
+		}
+	}
+	if passed != 3 {
+		t.Errorf("%d requests pass, want the 3 for which it holds units", passed)
+	}
+	// As another instance it is in another tenure.
+	l.tenure.Number = 2
+	s.Answer(l.answer("h", 0, nil), 3, 3)
+	number, entries := s.Report(4)
+	if number != 2 || len(entries) != 1 || entries[0].Account <= before || entries[0].Granted != 0 || entries[0].Used != 0 {
+		t.Errorf("got tenure %d, %+v, want another account, of nothing", number, entries)
+	}
+}
+
+// TestRestless: a tenure that changes once is a matter of course, one that changes all
+// the time is not.
+func TestRestless(t *testing.T) {
+	hurries := 0
+	s := newTestStore(10, &hurries)
+	tell := func(number, now int64) {
+		s.Answer(&usage.Answer{Tenure: &usage.Tenure{Number: number}}, now, now)
+	}
+	tell(1, 0)
+	tell(2, second)
+	tell(2, 2*second)
+	if s.Restless(2 * second) {
+		t.Error("restless after a change")
+	}
+	tell(3, 11*second)
+	if s.Restless(11 * second) {
+		t.Error("restless after two changes with ten seconds between them")
+	}
+	tell(2, 12*second)
+	if !s.Restless(12*second) || !s.Restless(22*second-1) || s.Restless(22*second) {
+		t.Error("not restless for ten seconds after two changes")
+	}
+}
+
+// TestTrim: holdings of nothing go, others stay.
+func TestTrim(t *testing.T) {
+	hurries := 0
+	s := newTestStore(10, &hurries)
+	l := newLender(100)
+	l.exchange("g", s, 0)
+	a := NewAllowance(s, nil, s.Get(usage.KindQuota, "a", Plan{Name: "apps/p"}, 0))
+	for i := 0; i < 5; i++ {
+		s.Get(usage.KindQuota, fmt.Sprint("never used ", i), Plan{Name: "apps/p"}, 0)
+	}
+	Take(a, 0)
+	l.exchange("g", s, 1)
+	s.Trim(2)
+	if s.Len() != 1 {
+		t.Errorf("%d holdings, want that which is in use", s.Len())
+	}
+	for now := 100 * second; s.Active() && now < 110*second; now += second {
+		l.exchange("g", s, now)
+	}
+	if s.Trim(120 * second); s.Len() != 0 {
+		t.Errorf("%d holdings, want 0", s.Len())
+	}
+}
+
 // TestActive: reports tell of what is in use, as long as it is.
 func TestActive(t *testing.T) {
 	hurries := 0
@@ -273,6 +362,23 @@ func TestManyEntries(t *testing.T) {
 	for bucket, times := range seen {
 		if times < 2 || times > 4 {
 			t.Fatalf("told %d times of %s", times, bucket)
+		}
+	}
+}
+
+// TestFewerEntries: a report that may have few bytes has few entries, but one at least.
+func TestFewerEntries(t *testing.T) {
+	hurries := 0
+	s := newTestStore(100, &hurries)
+	l := newLender(5)
+	l.exchange("g", s, 0)
+	for i := 0; i < 30; i++ {
+		Take(NewAllowance(s, nil, s.Get(usage.KindQuota, fmt.Sprint("bucket ", i), Plan{Name: "apps/p"}, 0)), 0)
+	}
+	for most, want := range map[int]int{0: 1, 3000: 9, 1 << 20: 30} {
+		_, entries := s.ReportUpTo(most, 1)
+		if s.Answer(nil, 1, 1); len(entries) != want {
+			t.Errorf("%d bytes: got %d entries, want %d", most, len(entries), want)
 		}
 	}
 }
