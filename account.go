@@ -29,13 +29,19 @@ type account struct {
 	now      func() int64
 
 	mu sync.Mutex
-	// sharing says that there are limits that are shared, shared that the last
-	// answer shared any, everShared that an answer ever did, and toldUnshared that
-	// it was told that the last one did not.
-	sharing, shared, everShared, toldUnshared bool
-	// sentAt is when the last report was sent, answeredAt when the last one was
-	// that was answered with shares, failing that the last one got no answer, and
-	// awaiting that its answer is still to come.
+	// sharing says that there are limits that are shared: sharers is how many
+	// middlewares share some, and while there are none, sharedUntil is for how long
+	// it lasts at least.
+	sharing     bool
+	sharers     int
+	sharedUntil int64
+	// shared says that the last answer shared any, everShared that an answer ever
+	// did, toldUnshared that it was told that the last one did not, and toldRestless
+	// that it was told that tenures change all the time.
+	shared, everShared, toldUnshared, toldRestless bool
+	// sentAt is when the last report that shares was sent, answeredAt when the last
+	// one was that was answered with shares, failing that the last one got no answer,
+	// and awaiting that its answer is still to come.
 	sentAt, answeredAt int64
 	failing, awaiting  bool
 	// lostFrom is from when on limits are lost. It is only used atomically.
@@ -67,18 +73,19 @@ func init() {
 			now:       func() int64 { return int64(time.Since(started)) },
 		}
 		a.judgeLocked()
-		a.holdings = hold.NewStore(maxCounters, func() { a.reporter.Hurry() })
+		a.holdings = hold.NewStore(maxCounters, func() { a.hurry() })
 		host, _ := os.Hostname()
 		a.reporter = reporter.New(reporter.Config{
-			Instance: newInstance(),
+			Instance: func() string { return a.newInstance() },
 			Host:     host,
 			Collect:  func(add func(usage.Row), last bool) { a.collect(add, last) },
 			State:    func() (int64, time.Duration) { return a.state() },
 			Sharing:  func() bool { return a.shares() },
 			Active:   func() bool { return a.holdings.Active() },
-			Entries:  func() (int64, []usage.Entry) { return a.entries() },
+			Entries:  func(bytes int) (int64, []usage.Entry) { return a.entries(bytes) },
 			Answered: func(answer *usage.Answer) { a.answered(answer) },
-			Post:     func(body []byte) feed.Reply { return a.post(body) },
+			Post:     func(body []byte, sharing bool) feed.Reply { return a.post(body, sharing) },
+			Endpoint: func() string { return a.endpoint() },
 			Report:   func(line string, failed bool) { a.report(line, failed) },
 			Timing:   timing,
 		})
@@ -86,8 +93,9 @@ func init() {
 	}
 }
 
-// newInstance draws the name of a life of a gateway.
-func newInstance() string {
+// newInstance draws the name of a life of a gateway, which is in no tenure yet.
+func (a *account) newInstance() string {
+	a.holdings.Leave()
 	id := make([]byte, 16)
 	if _, err := rand.Read(id); err != nil {
 		return fmt.Sprintf("%032x", time.Now().UnixNano())
@@ -108,13 +116,24 @@ func (a *account) state() (revision int64, age time.Duration) {
 	return revision, age
 }
 
-// post sends a report.
-func (a *account) post(body []byte) feed.Reply {
+// endpoint returns where post sends reports to, or an empty text for nowhere.
+func (a *account) endpoint() string {
+	f, _ := a.posting()
+	if f == nil {
+		return ""
+	}
+	return feed.PostsTo(f)
+}
+
+// post sends a report, which shares limits or not.
+func (a *account) post(body []byte, sharing bool) feed.Reply {
 	f, _ := a.posting()
 	if f == nil {
 		return feed.Reply{Err: errors.New("no middleware is in use")}
 	}
-	a.sending()
+	if sharing {
+		a.sending()
+	}
 	reply := feed.Post(f, usage.Path, body)
 	a.sent(reply.Err != nil)
 	return reply

@@ -71,7 +71,7 @@ func New(ctx context.Context, next http.Handler, config *Config, _ string) (http
 	}
 	h := handler(admitted, g)
 	if s.shared {
-		src.account.share()
+		src.account.share(ctx)
 		h = sharedHandler(admitted, g)
 	}
 	if g.maxStaleness > 0 {

@@ -1,6 +1,7 @@
 package tollgate
 
 import (
+	"context"
 	"crypto/sha256"
 	"math"
 	"net/http"
@@ -271,12 +272,21 @@ func lend(c *caller, g *matcher.Grant, src *source) {
 	}
 }
 
-// share has an account share limits with other gateways, from now on.
-func (a *account) share() {
+// share has an account share limits with other gateways for as long as ctx lasts, and
+// for a while longer: see linger.
+func (a *account) share(ctx context.Context) {
 	a.mu.Lock()
 	was := a.sharing
 	a.sharing = true
+	a.sharers++
 	a.mu.Unlock()
+	context.AfterFunc(ctx, func() {
+		defer recovered(report)
+		a.mu.Lock()
+		defer a.mu.Unlock()
+		a.sharers--
+		a.sharedUntil = a.now() + int64(linger)
+	})
 	if was {
 		return
 	}
@@ -293,16 +303,50 @@ func (a *account) hasTable() bool {
 	return revision != 0
 }
 
-// shares says whether there are limits that are shared.
+// shares says whether there are limits that are shared. When the last middleware that
+// shares has gone, that lasts until what was lent is given back.
 func (a *account) shares() bool {
+	now := a.now()
 	a.mu.Lock()
-	defer a.mu.Unlock()
-	return a.sharing
+	sharing := a.sharing
+	over := sharing && a.sharers == 0 && now >= a.sharedUntil
+	a.mu.Unlock()
+	if over && !a.holdings.Active() {
+		return a.unshare(now)
+	}
+	return sharing
 }
 
-// entries returns what a report tells of shared limits.
-func (a *account) entries() (tenure int64, entries []usage.Entry) {
-	return a.holdings.Report(a.now())
+// unshare ends what share began, unless it was called again, and says whether limits
+// are shared.
+func (a *account) unshare(now int64) bool {
+	a.mu.Lock()
+	sharing := a.sharers > 0
+	if !sharing {
+		a.sharing = false
+		a.shared, a.everShared, a.toldUnshared, a.toldRestless = false, false, false, false
+		a.failing, a.awaiting = false, false
+		a.judgeLocked()
+	}
+	a.mu.Unlock()
+	if !sharing {
+		a.holdings.Trim(now)
+	}
+	return sharing
+}
+
+// hurry has a report sent soon, because of what is held or wanted of shared limits.
+func (a *account) hurry() {
+	if a.holdings.Restless(a.now()) {
+		a.reporter.HurryAfter(time.Second)
+		return
+	}
+	a.reporter.Hurry()
+}
+
+// entries returns what a report tells of shared limits, in so many bytes at most.
+func (a *account) entries(bytes int) (tenure int64, entries []usage.Entry) {
+	return a.holdings.ReportUpTo(bytes, a.now())
 }
 
 // answered takes in what an endpoint says to a report, nil for nothing.
@@ -314,7 +358,10 @@ func (a *account) answered(answer *usage.Answer) {
 	if answer == nil {
 		return
 	}
+	restless := a.holdings.Restless(a.now())
 	a.mu.Lock()
+	tellRestless := restless && !a.toldRestless
+	a.toldRestless = restless
 	before := a.shared
 	told := a.toldUnshared
 	a.shared = shared
@@ -337,6 +384,11 @@ func (a *account) answered(answer *usage.Answer) {
 	} else if shared && !before && told {
 		a.report("limits: the endpoint shares limits", false)
 	}
+	if tellRestless {
+		a.report("limits: each answer takes this gateway for another one than the last did. "+
+			"Most likely several control planes answer for sync.endpoint that do not share a store (serve --store): "+
+			"then each lends the whole limits, and what one has lent is given up for the next", true)
+	}
 }
 
 // sending takes note that a report is about to be sent.
@@ -357,7 +409,7 @@ func (a *account) sent(failed bool) {
 		return
 	}
 	a.mu.Lock()
-	a.failing = true
+	a.failing = a.sharing
 	a.judgeLocked()
 	a.mu.Unlock()
 }

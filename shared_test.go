@@ -6,8 +6,10 @@ import (
 	"fmt"
 	"net/http"
 	"net/http/httptest"
+	"runtime"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -74,7 +76,7 @@ func (l *lender) answer(r *usage.Report) *usage.Answer {
 // exchange has an account report, and be answered.
 func (l *lender) exchange(kept *account) {
 	r := &usage.Report{Instance: fmt.Sprintf("%p", kept)}
-	r.Tenure, r.Entries = kept.entries()
+	r.Tenure, r.Entries = kept.entries(1 << 20)
 	kept.sending()
 	kept.sent(false)
 	kept.answered(l.answer(r))
@@ -193,7 +195,7 @@ func TestSharedPart(t *testing.T) {
 	r, kept := newSharing(t, testTable(table.Plan{RateLimit: perHour(100)}), sharing())
 	newLender(1, 1).exchange(kept)
 	r.call("ann")
-	number, entries := kept.entries()
+	number, entries := kept.entries(1 << 20)
 	if number != 1 || len(entries) != 1 {
 		t.Fatalf("got tenure %d, entries %+v", number, entries)
 	}
@@ -284,7 +286,7 @@ func TestHoldingsOutliveReloads(t *testing.T) {
 // onlyBucket returns the name of the one bucket that an account tells of.
 func onlyBucket(t *testing.T, kept *account) string {
 	t.Helper()
-	_, entries := kept.entries()
+	_, entries := kept.entries(1 << 20)
 	if len(entries) != 1 {
 		t.Fatalf("got %+v, want one entry", entries)
 	}
@@ -347,7 +349,7 @@ func TestLimitsNeverShared(t *testing.T) {
 	kept.tell = func(line string, _ bool) { lines = append(lines, line) }
 	kept.mu.Unlock()
 	for i := 0; i < 3; i++ {
-		kept.entries()
+		kept.entries(1 << 20)
 		kept.sending()
 		kept.answered(&usage.Answer{Sequence: 1, Next: 1})
 	}
@@ -372,7 +374,7 @@ func TestLimitsNotSharedForAWhile(t *testing.T) {
 	kept.mu.Unlock()
 	wantCalls(t, r, "ann", "quota_exceeded")
 	unshared := func() {
-		kept.entries()
+		kept.entries(1 << 20)
 		kept.sending()
 		kept.sent(false)
 		kept.answered(&usage.Answer{Sequence: 1, Next: 1})
@@ -413,6 +415,163 @@ func TestUnreadableAnswers(t *testing.T) {
 	l.exchange(kept)
 	if got := r.call("bob"); !strings.HasPrefix(got, "ok") {
 		t.Errorf("after the next answer: got %s", got)
+	}
+}
+
+// A gateway that has only just begun to share limits waits for its first answer, whatever
+// it has reported before.
+func TestFirstAnswerIsAwaited(t *testing.T) {
+	r, kept := newSharing(t, testTable(table.Plan{Quota: per64Hours(5)}), testConfig(weatherAPI))
+	for i := 0; i < 3; i++ {
+		kept.post(nil, false)
+	}
+	shared := newRig(t, sharing())
+	wantRetry := func(want string) {
+		t.Helper()
+		w := shared.do("GET", "/weather", "Authorization: Bearer ann")
+		if reason(w) != "limits_unavailable" || w.Header().Get("Retry-After") != want {
+			t.Errorf("got %d %v %s, want Retry-After %s", w.Code, w.Header(), w.Body, want)
+		}
+	}
+	wantRetry("1")
+	wantCalls(t, r, "ann", "ok 4")
+	// The first report that shares is under way, and fails.
+	kept.sending()
+	wantRetry("1")
+	kept.sent(true)
+	wantRetry("10")
+	newLender(5, 0).exchange(kept)
+	wantCalls(t, shared, "ann", "quota_exceeded")
+}
+
+// When the last middleware that shares limits has gone, reports go on telling of them for
+// a minute, until what was lent is given back, and then no more.
+func TestSharingEnds(t *testing.T) {
+	withSources(t, holding(testTable(table.Plan{Quota: per64Hours(100)}), 0))
+	l := newLender(100, 0)
+	begin := func() (*rig, context.CancelFunc) {
+		ctx, cancel := context.WithCancel(context.Background())
+		r := &rig{t: t}
+		handler, err := New(ctx, http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) { r.upstream, r.writer = req, w }), sharing(), "test")
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.handler = handler
+		return r, cancel
+	}
+	r, cancel := begin()
+	kept := sources.accounts[nobody]
+	later := int64(0)
+	kept.mu.Lock()
+	kept.now = func() int64 { return int64(time.Since(started)) + atomic.LoadInt64(&later) }
+	kept.mu.Unlock()
+	gone := func(cancel context.CancelFunc, sharers int) {
+		t.Helper()
+		cancel()
+		passed := make(chan bool, 1)
+		go func() {
+			for {
+				kept.mu.Lock()
+				left := kept.sharers
+				kept.mu.Unlock()
+				if left == sharers {
+					passed <- true
+					return
+				}
+				runtime.Gosched()
+			}
+		}()
+		await(t, "the end of a middleware", passed)
+	}
+
+	l.latecomer(kept)
+	l.exchange(kept)
+	r.call("ann")
+	l.exchange(kept)
+	wantCalls(t, r, "ann", "ok 99")
+
+	// A reload ends nothing.
+	gone(cancel, 0)
+	if !kept.shares() {
+		t.Error("it does not share limits while Traefik reloads")
+	}
+	r, cancel = begin()
+	atomic.AddInt64(&later, 2*int64(linger))
+	if !kept.shares() {
+		t.Error("it does not share limits after a reload")
+	}
+	_, another := begin()
+	gone(cancel, 1)
+	if !kept.shares() {
+		t.Error("it does not share limits while a middleware does")
+	}
+
+	l.exchange(kept)
+	gone(another, 0)
+	atomic.AddInt64(&later, int64(linger))
+	if !kept.shares() {
+		t.Error("it does not share limits while something is lent")
+	}
+	for i := 0; i < 5; i++ {
+		atomic.AddInt64(&later, second)
+		l.exchange(kept)
+	}
+	if kept.shares() || kept.holdings.Len() != 0 {
+		t.Errorf("still sharing: %t, with %d holdings", kept.shares(), kept.holdings.Len())
+	}
+	// A request in flight finds that limits are lost.
+	wantCalls(t, r, "ann", "limits_unavailable")
+
+	// It may begin again.
+	r, _ = begin()
+	wantCalls(t, r, "ann", "limits_unavailable")
+	l.exchange(kept)
+	r.call("ann")
+	l.exchange(kept)
+	if got := r.call("ann"); !kept.shares() || !strings.HasPrefix(got, "ok") {
+		t.Errorf("sharing again: %t, and a request gets %s", kept.shares(), got)
+	}
+}
+
+// A gateway that goes on as another instance gives up its tenure, and with the next one
+// all that it held.
+func TestAnotherInstance(t *testing.T) {
+	l := newLender(20, 0)
+	r, kept := newSharing(t, testTable(table.Plan{Quota: per64Hours(20)}), sharing())
+	l.latecomer(kept)
+	l.exchange(kept)
+	r.call("ann")
+	l.exchange(kept)
+	name := kept.newInstance()
+	if again := kept.newInstance(); len(name) != 32 || again == name {
+		t.Errorf("got the instances %s, %s", name, again)
+	}
+	report := &usage.Report{Instance: name}
+	if report.Tenure, report.Entries = kept.entries(1 << 20); report.Tenure != 0 || len(report.Entries) != 0 {
+		t.Errorf("another instance tells of tenure %d and %+v", report.Tenure, report.Entries)
+	}
+	kept.sending()
+	kept.answered(l.answer(report))
+	// What was lent before counts as spent, and the next tenure begins with nothing.
+	report.Tenure, report.Entries = kept.entries(1 << 20)
+	if len(report.Entries) != 1 || report.Entries[0].Account != 2 || report.Entries[0].Granted != 0 {
+		t.Errorf("got tenure %d, %+v", report.Tenure, report.Entries)
+	}
+	kept.sending()
+	kept.answered(l.answer(report))
+	passed := 0
+	for i := 0; i < 30; i++ {
+		if strings.HasPrefix(r.call("ann"), "ok") {
+			passed++
+		}
+		if i%3 == 0 {
+			report.Tenure, report.Entries = kept.entries(1 << 20)
+			kept.sending()
+			kept.answered(l.answer(report))
+		}
+	}
+	if passed == 0 || passed > 20-2 {
+		t.Errorf("%d requests have passed of those 20, of which 2 had been lent before", passed)
 	}
 }
 
@@ -507,6 +666,57 @@ func TestConcurrentSharing(t *testing.T) {
 	all.Wait()
 	if passed > limit || passed+refused != gateways*callers*100 {
 		t.Errorf("%d requests have passed and %d were refused, of %d", passed, refused, limit)
+	}
+}
+
+// Control planes that share no store, behind one address, take a gateway for another one
+// each time. Reports do not hurry then, and the log tells why, once.
+func TestAlternatingTenures(t *testing.T) {
+	clock := reporting(t)
+	rows := testTable(table.Plan{Quota: per64Hours(100)})
+	rows.Revision = 1
+	var reports int64
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path != usage.Path {
+			_ = json.NewEncoder(w).Encode(rows)
+			return
+		}
+		var report usage.Report
+		_ = json.NewDecoder(r.Body).Decode(&report)
+		number := 1 + atomic.AddInt64(&reports, 1)%2
+		_ = json.NewEncoder(w).Encode(&usage.Answer{
+			Sequence: report.Sequence, Next: 1, Tenure: &usage.Tenure{Number: number, Lasts: 300 * second},
+		})
+	}))
+	t.Cleanup(func() { server.Close() })
+	c := sharing()
+	c.Sync.Endpoint = []string{server.URL}
+	c.Sync.Wait = "0s"
+	c.Sync.Interval = "1h"
+	r, _ := clock.begin(t, c)
+	clock.step()
+	var told []string
+	kept := sources.accounts[server.URL]
+	kept.mu.Lock()
+	kept.tell = func(line string, _ bool) { told = append(told, line) }
+	kept.mu.Unlock()
+	at := func() time.Time {
+		clock.mu.Lock()
+		defer clock.mu.Unlock()
+		return clock.clock
+	}
+	begin := at()
+	atomic.StoreInt64(&reports, 0)
+	for at().Sub(begin) < 20*time.Second {
+		wantCalls(t, r, "ann", "quota_exceeded")
+		wantCalls(t, r, "bob", "quota_exceeded")
+		clock.step()
+	}
+	if n := atomic.LoadInt64(&reports); n < 15 || n > 30 {
+		t.Errorf("%d reports in 20 s, want about one a second", n)
+	}
+	if len(told) != 1 || !strings.Contains(told[0], "do not share a store") {
+		t.Errorf("got the lines %q", told)
 	}
 }
 

@@ -68,6 +68,13 @@ func Post(f *Feed, path string, body []byte) Reply {
 	return r
 }
 
+// PostsTo returns the endpoint to which Post would send now, as a Reply names it.
+func PostsTo(f *Feed) string {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.endpoints[f.at].shown
+}
+
 // post makes the exchange of a Post.
 func post(f *Feed, d *deadline, client *http.Client, to string, body []byte) Reply {
 	req, err := http.NewRequestWithContext(d.ctx, http.MethodPost, to, bytes.NewReader(body))

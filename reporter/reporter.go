@@ -52,15 +52,29 @@ const jitterShare = 0.1
 const (
 	mostRows  = 4096
 	mostBytes = 768 << 10
+	// Where a server allows less, reports are halved, down to leastBytes, and stay
+	// small for narrowFor.
+	leastBytes = 512
+	narrowFor  = time.Hour
+	// rowBytes is about what a row takes at least.
+	rowBytes = 100
 )
+
+// mostSenseless is how many times in a row an endpoint may refuse a report by a
+// sequence number that is none, until it is taken not to know this instance.
+const mostSenseless = 10
 
 // lastReports is how many reports there are at most when the end has come.
 const lastReports = 64
 
 // Config says what is reported, and how.
 type Config struct {
-	// Instance and Host are what reports say of the gateway.
-	Instance, Host string
+	// Instance draws what reports call the gateway. It is called by New, and again
+	// when no report can follow under the last name: what limits were shared under
+	// that must be given up then.
+	Instance func() string
+	// Host is what reports say of the gateway's machine.
+	Host string
 	// Collect gives what was counted since the last call to add, which may be
 	// called several times for rows of one kind. If what was counted last is not
 	// decided yet, it may come with the next call, unless this is the last one
@@ -71,14 +85,16 @@ type Config struct {
 	State func() (revision int64, age time.Duration)
 	// Sharing says whether the gateway shares limits with others. Active says
 	// whether it has entries to tell, and Entries returns them with the tenure that
-	// they are of. Each report that has them is settled by one call of Answered,
-	// with the answer, or nil if there will be none.
+	// they are of, about so many bytes of JSON at most. Each report that shares is
+	// settled by one call of Answered, with the answer, or nil if there will be none.
 	Sharing  func() bool
 	Active   func() bool
-	Entries  func() (tenure int64, entries []usage.Entry)
+	Entries  func(bytes int) (tenure int64, entries []usage.Entry)
 	Answered func(answer *usage.Answer)
-	// Post sends a report.
-	Post func(body []byte) feed.Reply
+	// Post sends a report, which shares limits or not, and Endpoint returns where it
+	// would go now, as replies name it.
+	Post     func(body []byte, sharing bool) feed.Reply
+	Endpoint func() string
 	// Report takes one line for each change of state; failed says that something
 	// got worse. It is never called twice at once.
 	Report func(line string, failed bool)
@@ -148,14 +164,17 @@ type Reporter struct {
 	done func()
 	// running says that a turn is under way.
 	running bool
-	// off says that the endpoint takes no reports.
-	off bool
+	// off says that the endpoint offAt takes no reports.
+	off   bool
+	offAt string
 	// renewed says that a table came into force during the turn under way.
 	renewed bool
 	// news says that it is worth trying again now, whatever was before.
 	news bool
-	// hurried says that the next report is wanted soon.
+	// hurried says that the next report is wanted soon, but no sooner than spacing
+	// after the last one.
 	hurried bool
+	spacing time.Duration
 
 	// What follows belongs to the turn under way.
 
@@ -163,15 +182,21 @@ type Reporter struct {
 	waiting *tally
 	// merged says that callers are no longer told apart, which was told.
 	merged bool
-	// sequence is that of the report that was made last.
+	// sequence is that of the report that was made last, as instance.
+	instance string
 	sequence int64
 	pending  *report // has no answer yet
+	// narrow is how large reports are made until narrowUntil.
+	narrow      int
+	narrowUntil time.Time
 	// sent is when a report was sent last, due when the next one may be, and next
 	// the time between two.
 	sent     time.Time
 	due      time.Time
 	next     time.Duration
 	failures int // in a row
+	// senseless counts the refusals in a row that named a sequence number that is none.
+	senseless int
 	// accepted is when the last report was, and revision what it told.
 	accepted time.Time
 	revision int64
@@ -187,6 +212,11 @@ type report struct {
 	requests           int64
 	sharing            bool // limits
 	body               []byte
+	// rows are what it counts, and entries how many it has.
+	rows    []usage.Row
+	entries int
+	// doubtful says that it may have been taken, without an answer that tells so.
+	doubtful bool
 }
 
 // New returns a reporter that sleeps.
@@ -201,7 +231,7 @@ func New(cfg Config) *Reporter {
 	if cfg.Timing.Draw == nil {
 		cfg.Timing.Draw = actual.Draw
 	}
-	return &Reporter{cfg: cfg, waiting: newTally(usage.MaxRows), next: usual}
+	return &Reporter{cfg: cfg, instance: cfg.Instance(), waiting: newTally(usage.MaxRows), next: usual}
 }
 
 // Wake has reports made from now on. Calling it again does nothing.
@@ -242,12 +272,18 @@ func (r *Reporter) Renew() {
 
 // Hurry has a report sent soon. If the last one failed, that waits until one is
 // answered.
-func (r *Reporter) Hurry() {
+func (r *Reporter) Hurry() { r.HurryAfter(gap) }
+
+// HurryAfter is Hurry for a report that shall come no sooner than d after the last one.
+func (r *Reporter) HurryAfter(d time.Duration) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	again := !r.hurried && r.awake && !r.running && !r.ends && !r.off
-	r.hurried = true
-	if again {
+	sooner := !r.hurried || d < r.spacing
+	if sooner {
+		r.hurried = true
+		r.spacing = d
+	}
+	if sooner && r.awake && !r.running && !r.ends && !r.off {
 		r.armLocked(r.restLocked())
 	}
 }
@@ -294,7 +330,7 @@ func (r *Reporter) begin() bool {
 		r.news = false
 		r.due = time.Time{}
 	}
-	if r.hurried && r.failures == 0 {
+	if r.hurried && r.failures == 0 && !r.cfg.Timing.Now().Before(r.sent.Add(r.spacing)) {
 		r.hurried = false
 		r.due = time.Time{}
 	}
@@ -340,7 +376,10 @@ func (r *Reporter) end() {
 func (r *Reporter) restLocked() time.Duration {
 	now := r.cfg.Timing.Now()
 	if r.hurried && r.failures == 0 && !r.off {
-		rest := r.sent.Add(gap).Sub(now)
+		rest := r.sent.Add(r.spacing).Sub(now)
+		if usual := r.due.Sub(now); usual < rest {
+			rest = usual
+		}
 		if rest < 0 {
 			rest = 0
 		}
@@ -366,8 +405,8 @@ func (r *Reporter) work() {
 			r.fail(feed.Reply{}, fmt.Errorf("reporting panicked: %v", p))
 		}
 	}()
+	off := r.resting()
 	r.mu.Lock()
-	off := r.off
 	r.last = r.ends
 	r.mu.Unlock()
 	r.collect()
@@ -391,6 +430,18 @@ func (r *Reporter) work() {
 	} else {
 		r.due = now.Add(r.jittered(r.next))
 	}
+}
+
+// resting says whether the endpoint takes no reports. Another one may.
+func (r *Reporter) resting() bool {
+	at := r.cfg.Endpoint()
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.off && r.offAt != at {
+		r.off = false
+		r.due = time.Time{}
+	}
+	return r.off
 }
 
 // collect adds what was counted to what waits.
@@ -435,10 +486,22 @@ func (r *Reporter) wanted(last bool) bool {
 
 // compose makes a report of what waits, or of part of it if that is much.
 func (r *Reporter) compose(revision int64, age time.Duration, sharing bool) *report {
-	rows := r.waiting.take(mostRows)
+	if r.sequence >= usage.MaxCount {
+		r.begetInstance()
+		r.report(feed.Reply{}, "the last sequence number is used up; they go on as those of instance "+r.instance, false)
+	}
+	most := mostBytes
+	if r.cfg.Timing.Now().Before(r.narrowUntil) {
+		most = r.narrow
+	}
+	atOnce := mostRows
+	if few := 1 + most/rowBytes; few < atOnce {
+		atOnce = few
+	}
+	rows := r.waiting.take(atOnce)
 	r.sequence++
 	told := usage.Report{
-		Instance: r.cfg.Instance,
+		Instance: r.instance,
 		Sequence: r.sequence,
 		Host:     r.cfg.Host,
 		Revision: revision,
@@ -446,16 +509,15 @@ func (r *Reporter) compose(revision int64, age time.Duration, sharing bool) *rep
 	}
 	if sharing {
 		told.Sharing = true
-		told.Tenure, told.Entries = r.cfg.Entries()
+		// The rest is for at least one row.
+		told.Tenure, told.Entries = r.cfg.Entries(most / 6 * 5)
 	}
 	for {
 		told.Usage = rows
 		body, err := json.Marshal(told)
-		if err == nil && len(body) > mostBytes && len(rows) > 1 {
+		if err == nil && len(body) > most && len(rows) > 1 {
 			half := len(rows) / 2
-			for _, row := range rows[half:] {
-				r.waiting.add(row)
-			}
+			r.putBack(rows[half:])
 			rows = rows[:half]
 			continue
 		}
@@ -463,14 +525,35 @@ func (r *Reporter) compose(revision int64, age time.Duration, sharing bool) *rep
 		for _, row := range rows {
 			requests += row.Count
 		}
-		return &report{sequence: r.sequence, revision: revision, requests: requests, sharing: sharing, body: body}
+		return &report{
+			sequence: r.sequence, revision: revision, requests: requests, sharing: sharing,
+			body: body, rows: rows, entries: len(told.Entries),
+		}
 	}
+}
+
+// putBack has rows wait again.
+func (r *Reporter) putBack(rows []usage.Row) {
+	for _, row := range rows {
+		r.waiting.add(row)
+	}
+}
+
+// begetInstance has the next report be the first of another instance.
+func (r *Reporter) begetInstance() {
+	r.instance = r.cfg.Instance()
+	r.sequence = 0
+	r.senseless = 0
+	r.accepted = time.Time{}
+	r.shared = false
 }
 
 // send sends the report that is pending, and says whether another one may follow.
 func (r *Reporter) send() bool {
 	r.sent = r.cfg.Timing.Now()
-	reply := r.cfg.Post(r.pending.body)
+	doubtful := r.pending.doubtful
+	r.pending.doubtful = true
+	reply := r.cfg.Post(r.pending.body, r.pending.sharing)
 	if reply.Err == nil {
 		answer, err := usage.DecodeAnswer(reply.Body, r.pending.sequence)
 		if err != nil {
@@ -492,8 +575,14 @@ func (r *Reporter) send() bool {
 		r.drop(reply)
 		return false
 	}
+	// These two say for certain that this try does not count.
 	if reply.Status == http.StatusConflict {
+		r.pending.doubtful = doubtful
 		return r.skip(reply)
+	}
+	if reply.Status == http.StatusRequestEntityTooLarge {
+		r.pending.doubtful = doubtful
+		return r.shrink(reply)
 	}
 	r.fail(reply, reply.Err)
 	return false
@@ -516,6 +605,7 @@ func (r *Reporter) answered(answer *usage.Answer) {
 // accept takes note that the report that was pending counts.
 func (r *Reporter) accept(reply feed.Reply) {
 	now := r.cfg.Timing.Now()
+	r.senseless = 0
 	r.accepted = now
 	r.revision = r.pending.revision
 	r.pending = nil
@@ -528,20 +618,22 @@ func (r *Reporter) accept(reply feed.Reply) {
 	if r.told != "" {
 		r.report(reply, "accepted again", false)
 	} else if !r.spoke {
-		r.report(reply, "accepted, as those of instance "+r.cfg.Instance, false)
+		r.report(reply, "accepted, as those of instance "+r.instance, false)
 	}
 	r.told = ""
 	r.spoke = true
 }
 
-// rest makes no more reports until the next table.
+// rest makes no more reports until the next table, or until another endpoint has its
+// turn.
 func (r *Reporter) rest(reply feed.Reply) {
 	r.mu.Lock()
 	r.off = !r.renewed
+	r.offAt = reply.Endpoint
 	r.news = r.renewed // whatever came into force may change the answer
 	r.mu.Unlock()
 	r.failures = 0
-	const none = "takes none"
+	none := "takes none: " + reply.Endpoint
 	if r.told != none {
 		r.told = none
 		r.report(reply, fmt.Sprintf("it takes none (status %d %s); they rest until the next table", reply.Status, http.StatusText(reply.Status)), false)
@@ -565,11 +657,16 @@ func (r *Reporter) skip(reply feed.Reply) bool {
 		Sequence int64 `json:"sequence"`
 	}
 	err := json.Unmarshal(reply.Body, &behind)
-	if err == nil && (behind.Sequence < r.pending.sequence || behind.Sequence >= usage.MaxCount) {
-		err = fmt.Errorf("sequence: %d, must be %d or more", behind.Sequence, r.pending.sequence)
+	if err == nil && (behind.Sequence < r.pending.sequence || behind.Sequence > usage.MaxCount) {
+		err = fmt.Errorf("sequence: %d, must be from %d to %d", behind.Sequence, r.pending.sequence, int64(usage.MaxCount))
+		r.senseless++
 	}
-	if err != nil {
+	if err != nil && r.senseless < mostSenseless {
 		r.fail(reply, fmt.Errorf("%w; the answer is not valid: %w", reply.Err, err))
+		return false
+	}
+	if err != nil || behind.Sequence == usage.MaxCount {
+		r.beginAnew(reply)
 		return false
 	}
 	r.answered(nil)
@@ -577,6 +674,64 @@ func (r *Reporter) skip(reply feed.Reply) bool {
 	r.report(reply, fmt.Sprintf("report %d was accepted before, and the last one was %d", r.pending.sequence, behind.Sequence), false)
 	r.accept(reply)
 	return true
+}
+
+// beginAnew goes on as another instance, because the endpoint takes nothing more from
+// this one.
+func (r *Reporter) beginAnew(reply feed.Reply) {
+	was := r.instance
+	lost := r.giveUp()
+	r.begetInstance()
+	r.retry(reply)
+	const refused = "no more from this instance"
+	if r.told == refused && lost == "" {
+		return
+	}
+	r.told = refused
+	r.report(reply, fmt.Sprintf("%s: it takes no more of instance %s; they go on as those of instance %s%s", reply.Err, was, r.instance, lost), true)
+}
+
+// shrink goes on with smaller reports after one that was too large for a server on the
+// way. It says whether that makes sense.
+func (r *Reporter) shrink(reply feed.Reply) bool {
+	size := len(r.pending.body)
+	if size <= leastBytes || len(r.pending.rows) < 2 && r.pending.entries < 2 {
+		r.fail(reply, reply.Err)
+		return false
+	}
+	r.narrow = size / 2
+	if r.narrow < leastBytes {
+		r.narrow = leastBytes
+	}
+	now := r.cfg.Timing.Now()
+	r.narrowUntil = now.Add(narrowFor)
+	if !r.pending.doubtful {
+		r.sequence-- // nothing was taken under it
+	}
+	lost := r.giveUp()
+	r.due = now.Add(r.jittered(soonest))
+	reason := reply.Err.Error()
+	if reason != r.told || lost != "" {
+		r.told = reason
+		r.report(reply, fmt.Sprintf("%s, to %d bytes; smaller ones follow%s", reason, size, lost), true)
+	}
+	return true
+}
+
+// giveUp lets go of the report that is pending. What it counts is told by others, unless
+// it may have been taken; then giveUp returns what to say of that.
+func (r *Reporter) giveUp() string {
+	told := r.pending
+	r.answered(nil)
+	r.pending = nil
+	if !told.doubtful {
+		r.putBack(told.rows)
+		return ""
+	}
+	if told.requests == 0 {
+		return ""
+	}
+	return fmt.Sprintf("; %d requests that it told of before, without an answer, may have been counted, and will not be told again", told.requests)
 }
 
 // fail takes note that the report that is pending got no answer that settles it.

@@ -15,7 +15,10 @@ import (
 	"github.com/tollgate-apim/tollgate/usage"
 )
 
-const testInstance = "0123456789abcdef0123456789abcdef"
+const (
+	testInstance  = "0123456789abcdef0123456789abcdef"
+	testInstance2 = "000000000000000000000000000000" // and which life it is, from the second on
+)
 
 // rig is a reporter, what it reports, and the endpoint that it reports to.
 type rig struct {
@@ -35,8 +38,12 @@ type rig struct {
 	// answer answers a report; by default it accepts each.
 	answer func(r *usage.Report) feed.Reply
 	posts  []string
-	// got is what the endpoint counts, by the rows without their count.
+	// endpoint is where reports go.
+	endpoint string
+	// got is what the endpoint counts, by the rows without their count. It has
+	// accepted a report of an instance last.
 	got      map[usage.Row]int64
+	instance string
 	accepted int64
 	next     float64
 	lines    []string // with "+ " or "! " in front
@@ -44,16 +51,24 @@ type rig struct {
 	sharing bool
 	entries []usage.Entry
 	answers []*usage.Answer
+	lives   int // how many instances were drawn
 }
 
 func newRig(t *testing.T) *rig {
 	g := &rig{
 		t: t, clock: time.Date(2026, 11, 21, 17, 0, 0, 0, time.UTC), delay: -1,
 		revision: 42, age: 3500 * time.Millisecond, got: map[usage.Row]int64{}, next: 1,
+		endpoint: "http://e", instance: testInstance,
 	}
 	g.reporter = New(Config{
-		Instance: testInstance,
-		Host:     "gw-1",
+		Instance: func() string {
+			g.lives++
+			if g.lives == 1 {
+				return testInstance
+			}
+			return fmt.Sprintf("%s%02d", testInstance2, g.lives%100)
+		},
+		Host: "gw-1",
 		Collect: func(add func(usage.Row), last bool) {
 			if last {
 				g.lasts++
@@ -66,9 +81,15 @@ func newRig(t *testing.T) *rig {
 		State:    func() (int64, time.Duration) { return g.revision, g.age },
 		Sharing:  func() bool { return g.sharing },
 		Active:   func() bool { return len(g.entries) > 0 },
-		Entries:  func() (int64, []usage.Entry) { return 7, g.entries },
+		Entries:  func(bytes int) (int64, []usage.Entry) { return 7, g.entriesOf(bytes) },
 		Answered: func(a *usage.Answer) { g.answers = append(g.answers, a) },
-		Post:     func(body []byte) feed.Reply { return g.post(body) },
+		Post: func(body []byte, sharing bool) feed.Reply {
+			if sharing != g.sharing {
+				t.Errorf("a report is said to share limits: %t", sharing)
+			}
+			return g.post(body)
+		},
+		Endpoint: func() string { return g.endpoint },
 		Report: func(line string, failed bool) {
 			mark := "+ "
 			if failed {
@@ -105,7 +126,21 @@ func (g *rig) post(body []byte) feed.Reply {
 	return g.accept(r)
 }
 
+// entriesOf returns as many entries as come to so many bytes, at least one.
+func (g *rig) entriesOf(bytes int) []usage.Entry {
+	for i := range g.entries {
+		bytes -= 150
+		if bytes < 0 && i > 0 {
+			return g.entries[:i]
+		}
+	}
+	return g.entries
+}
+
 func (g *rig) accept(r *usage.Report) feed.Reply {
+	if r.Instance != g.instance {
+		g.instance, g.accepted = r.Instance, 0
+	}
 	if r.Sequence < g.accepted {
 		return feed.Reply{Endpoint: "http://e", Status: 409, Body: []byte(fmt.Sprintf(`{"sequence": %d}`, g.accepted)), Err: errors.New("status 409 Conflict")}
 	}
