@@ -251,13 +251,13 @@ func lend(c *caller, g *matcher.Grant, src *source) {
 		}
 		plan := hold.Plan{Name: g.Plan}
 		plan.Reserve, plan.Horizon = hold.RateReserve(row.Limit, burst, duration(row.Period))
-		rate = store.Get(usage.KindRate, g.RateBucket, plan, now)
+		rate = store.Get(usage.KindRate, usage.ShortenBucket(g.RateBucket), plan, now)
 		full = rate == nil
 	}
 	if row := g.Quota; row != nil {
 		plan := hold.Plan{Name: g.Plan}
 		plan.Reserve, plan.Horizon = hold.QuotaReserve(row.Limit, duration(row.Period))
-		units = store.Get(usage.KindQuota, g.QuotaBucket, plan, now)
+		units = store.Get(usage.KindQuota, usage.ShortenBucket(g.QuotaBucket), plan, now)
 		full = full || units == nil
 	}
 	if full {

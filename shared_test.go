@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/tollgate-apim/tollgate/feed"
+	"github.com/tollgate-apim/tollgate/hashing"
 	"github.com/tollgate-apim/tollgate/quota"
 	"github.com/tollgate-apim/tollgate/table"
 	"github.com/tollgate-apim/tollgate/usage"
@@ -572,6 +573,52 @@ func TestAnotherInstance(t *testing.T) {
 	}
 	if passed == 0 || passed > 20-2 {
 		t.Errorf("%d requests have passed of those 20, of which 2 had been lent before", passed)
+	}
+}
+
+// Names that no report can have are cut in what reports tell, and stay apart: here two
+// applications and their subscriptions have names that differ in the last letter. Of plans
+// and APIs a table can have none.
+func TestLongNamesAreShared(t *testing.T) {
+	long := strings.Repeat("n", 3000)
+	for _, by := range []string{table.BucketSubscription, table.BucketApplicationAPI} {
+		rows := testTable(table.Plan{})
+		rows.Plans = map[string]table.Plan{strings.Repeat("p", table.MaxName): {Quota: &table.Quota{Limit: 10, Period: "64h", Bucket: by}}}
+		for _, key := range []string{"ann", "bob"} {
+			rows.Subscriptions[long+long+key] = table.Subscription{Plan: strings.Repeat("p", table.MaxName)}
+			rows.Applications[long+key] = table.Application{AppID: key, Grants: map[string]string{weatherAPI: long + long + key}}
+			rows.Keys[hashing.Digest(key)] = []table.Holder{{Application: long + key, Title: long + long}}
+		}
+		if err := table.Validate(rows); err != nil {
+			t.Fatal(err)
+		}
+		l := newLender(10, 0)
+		r, kept := newSharing(t, rows, sharing())
+		l.latecomer(kept)
+		l.exchange(kept)
+		r.call("ann")
+		r.call("bob")
+		report := &usage.Report{Instance: strings.Repeat("0", 32), Sequence: 1, Usage: []usage.Row{}}
+		l.exchange(kept)
+		kept.collect(func(row usage.Row) { report.Usage = append(report.Usage, usage.Shorten(row)) }, true)
+		l.exchange(kept)
+		report.Tenure, report.Entries = kept.entries(1 << 20)
+		body, err := json.Marshal(report)
+		if err != nil {
+			t.Fatal(err)
+		}
+		told, err := usage.Decode(body)
+		if err != nil {
+			t.Fatalf("by %s: the report would be refused: %v", by, err)
+		}
+		if len(told.Entries) != 2 || told.Entries[0].Bucket == told.Entries[1].Bucket {
+			t.Errorf("by %s: got %d entries, want two of different buckets", by, len(told.Entries))
+		}
+		if len(told.Usage) < 2 || told.Usage[0].Application == told.Usage[1].Application {
+			t.Errorf("by %s: got %d rows of usage, want some of two applications", by, len(told.Usage))
+		}
+		l.exchange(kept)
+		wantCalls(t, r, "ann", "ok 9")
 	}
 }
 

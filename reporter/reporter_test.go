@@ -558,14 +558,15 @@ func TestTooManyKinds(t *testing.T) {
 	}
 }
 
-// Names are cut to what a report may have.
+// Names are cut to what a report may have, and stay apart.
 func TestLongNames(t *testing.T) {
 	g := newRig(t)
 	g.reporter.Wake()
 	long := strings.Repeat("é", 5000)
 	g.counted = append(g.counted, usage.Row{API: long, Application: long, KeyTitle: long, Subscription: long, Plan: long, Count: 1})
+	g.counted = append(g.counted, usage.Row{API: long, Application: long + "x", KeyTitle: long, Subscription: long, Plan: long, Count: 1})
 	g.untilPost()
-	if got := g.lastPost().Usage; len(got) != 1 || got[0].Application != strings.Repeat("é", 512) {
+	if got := g.lastPost().Usage; len(got) != 2 || !strings.HasPrefix(got[0].Application, strings.Repeat("é", 490)) {
 		t.Errorf("got %d rows", len(got))
 	}
 }

@@ -22,6 +22,10 @@ const (
 	MaxQuotaLimit  = 999_999_999_999_999
 )
 
+// MaxName is how many bytes the name of a plan or an API has at most: what reports can
+// tell.
+const MaxName = 1024
+
 // maxProblems is how many problems one error tells.
 const maxProblems = 10
 
@@ -66,9 +70,15 @@ func Decode(data []byte) (*Table, error) {
 func Validate(t *Table) error {
 	problems := headProblems(t)
 	for name, plan := range t.Plans {
+		if len(name) > MaxName {
+			problems = append(problems, longName("plans", name))
+		}
 		problems = append(problems, planProblems("plans."+name, plan)...)
 	}
 	for name, api := range t.APIs {
+		if len(name) > MaxName {
+			problems = append(problems, longName("apis", name))
+		}
 		for set, matchers := range api.OperationSets {
 			for i, m := range matchers {
 				at := fmt.Sprintf("apis.%s.operationSets.%s[%d]", name, set, i)
@@ -143,6 +153,10 @@ func badSum(i int, sum string) string {
 		sum = sum[:sumDigits] + "…"
 	}
 	return fmt.Sprintf("parts[%d]: %q, must be a SHA-256 in %d lower-case hex digits", i, sum, sumDigits)
+}
+
+func longName(section, name string) string {
+	return fmt.Sprintf("%s.%.40s…: the name has %d bytes, must have at most %d", section, name, len(name), MaxName)
 }
 
 func planProblems(at string, p Plan) []string {

@@ -140,6 +140,8 @@ var badTables = []struct{ name, want string }{
 	{"parts_sum_upper", `000A", must be a SHA-256`},
 	{"parts_sum_path", `parts[1]: "../`},
 	{"index_without_plans", "plans: missing, must be an object"},
+	{"plan_name_long", "ppp…: the name has 1025 bytes, must have at most 1024"},
+	{"api_name_long", "aaa…: the name has 1025 bytes, must have at most 1024"},
 	{"index_plan_bad", "plans.apps/p.quota.limit: -1, must be 0 to 999999999999999"},
 	{"many_problems", "apps/p08.quota.limit: -1, must be 0 to 999999999999999; and 4 more"},
 }

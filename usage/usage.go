@@ -9,6 +9,8 @@ package usage
 
 import (
 	"bytes"
+	"crypto/sha256"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -231,7 +233,8 @@ func validateRow(row *Row) error {
 	return nil
 }
 
-// Shorten returns row with what is longer than a report may have cut off.
+// Shorten returns row with what is longer than a report may have cut. What was
+// different stays so.
 func Shorten(row Row) Row {
 	row.API = shortened(row.API, maxText)
 	row.Application = shortened(row.Application, maxText)
@@ -241,11 +244,19 @@ func Shorten(row Row) Row {
 	return row
 }
 
+// ShortenBucket returns the name of a bucket as an Entry has it: every gateway cuts a
+// long one to the same.
+func ShortenBucket(bucket string) string { return shortened(bucket, maxBucket) }
+
+// shortened returns text with at most so many bytes: of a longer one the beginning, and
+// a sum of the whole.
 func shortened(text string, most int) string {
 	if len(text) <= most {
 		return text
 	}
-	return strings.ToValidUTF8(text[:most], "")
+	sum := sha256.Sum256([]byte(text))
+	end := "…" + hex.EncodeToString(sum[:16])
+	return strings.ToValidUTF8(text[:most-len(end)], "") + end
 }
 
 // DecodeAnswer returns the answer to the report of a sequence number that data

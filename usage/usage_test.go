@@ -158,13 +158,21 @@ func FuzzDecodeAnswer(f *testing.F) {
 	})
 }
 
-// What is longer than a report may have is cut, between two letters.
+// What is longer than a report may have is cut, between two letters, and ends with a sum
+// that keeps it apart from what begins alike.
 func TestShorten(t *testing.T) {
 	long := strings.Repeat("é", 5000)
 	row := Shorten(Row{API: "a" + long, Application: long, KeyTitle: long, Subscription: long, Plan: long, Code: 429, Reason: "r", DryRun: true, Count: 1})
-	if want := strings.Repeat("é", 512); row.Application != want || row.Subscription != want || row.Plan != want ||
-		row.API != "a"+strings.Repeat("é", 511) || row.KeyTitle != strings.Repeat("é", 2048) {
+	const sum = "…349e5086ea495fe725baa7b08612d860"
+	if want := strings.Repeat("é", 494) + sum; row.Application != want || row.Subscription != want || row.Plan != want ||
+		!strings.HasPrefix(row.API, "a"+strings.Repeat("é", 494)+"…") || row.KeyTitle != strings.Repeat("é", 2030)+sum {
 		t.Errorf("got %+v", row)
+	}
+	if other := Shorten(Row{API: "apps/a", Application: long + "x", Count: 1}); other.Application == row.Application || len(other.Application) > maxText {
+		t.Errorf("got %s for two names", other.Application)
+	}
+	if bucket := ShortenBucket(long); len(bucket) > maxBucket || bucket == ShortenBucket(long+"x") || ShortenBucket("subscription a") != "subscription a" {
+		t.Errorf("got the bucket %s", bucket)
 	}
 	if err := validateRow(&row); err != nil {
 		t.Error(err)
