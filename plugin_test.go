@@ -589,6 +589,23 @@ func TestMaxStaleness(t *testing.T) {
 	}
 }
 
+// A table that nobody knows the age of is stale, wherever that counts.
+func TestStalenessOfUnknownAge(t *testing.T) {
+	for max, want := range map[string]string{"0s": "ok", "9999h": "table_unavailable"} {
+		withSources(t, func(c feed.Config, _ *feed.Snapshot) *feed.Feed {
+			c.Report = nil
+			f := feed.Start(c, &feed.Snapshot{Table: testTable(table.Plan{})})
+			f.Stop()
+			return f
+		})
+		c := testConfig(weatherAPI)
+		c.Sync.MaxStaleness = max
+		if got := newRig(t, c).call("ann"); got != want {
+			t.Errorf("maxStaleness %s: got %q, want %q", max, got, want)
+		}
+	}
+}
+
 // What is wrong with the configuration is the only thing that New may refuse,
 // and it does so before it asks anybody.
 func TestNewRefusesWrongConfiguration(t *testing.T) {

@@ -164,6 +164,11 @@ func (c *Cache) load(r *reader) {
 		c.pending = nil // It is older.
 	}
 	c.mu.Unlock()
+	if s.Confirmed.IsZero() {
+		f.tell(fmt.Sprintf("cache file %s: the table of revision %d is in force; the file says that %s confirmed it at a time that is still to come, so its age is not known",
+			c.path, s.Table.Revision, withoutUser(s.From)), true)
+		return
+	}
 	f.tell(fmt.Sprintf("cache file %s: the table of revision %d is in force, which %s confirmed %s ago",
 		c.path, s.Table.Revision, withoutUser(s.From), now.Sub(s.Confirmed).Round(time.Second)), false)
 }

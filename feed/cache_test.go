@@ -152,14 +152,16 @@ func restoreAt(t *testing.T, path, endpoint string, now time.Time) (*Snapshot, t
 	return s, now.Sub(s.Confirmed)
 }
 
-// A file tells when its table was last confirmed, and no later time than now.
+// A file tells when its table was last confirmed, and no later time than now: a
+// clock that was set back far makes the age unknown, which is old.
 func TestCacheTellsTheAge(t *testing.T) {
 	path := cachePath(t)
 	g := newRig(t, serve(`"a"`, tableBody(42, "")), nil, cached(path))
 	began := g.time.clock
 	g.time.poll(t)
 	for _, row := range []struct{ passed, age time.Duration }{
-		{0, 0}, {time.Minute, time.Minute}, {10000 * time.Hour, 10000 * time.Hour}, {-time.Hour, 0},
+		{0, 0}, {time.Minute, time.Minute}, {10000 * time.Hour, 10000 * time.Hour},
+		{-time.Second, 0}, {-time.Minute, 0}, {-time.Minute - time.Second, math.MaxInt64}, {-time.Hour, math.MaxInt64},
 	} {
 		if _, age := restoreAt(t, path, g.server.URL, began.Add(row.passed)); age != row.age {
 			t.Errorf("after %s: the table is %s old, want %s", row.passed, age, row.age)
@@ -186,6 +188,35 @@ func TestCacheTellsTheAge(t *testing.T) {
 	}
 	if got, want := readFile(t, path), strings.Replace(before, "17:00:00Z", "17:02:00Z", 1); got != want {
 		t.Errorf("after two minutes: got\n%s\nwant\n%s", got, want)
+	}
+}
+
+// A table whose age is not known is in force, and told of. The first confirmation
+// makes the age known, also in the file.
+func TestCacheFromTheFuture(t *testing.T) {
+	path := cachePath(t)
+	body := tableBody(42, "")
+	g := newRig(t, serve(hashTag(body), body), nil, cached(path))
+	g.time.pass(time.Hour)
+	g.time.poll(t)
+	g.feed.Stop()
+	again := newRig(t, nil, nil, func(c *Config) { // an hour earlier
+		c.Endpoints = []string{g.server.URL}
+		c.Cache = NewCache(path)
+	})
+	again.wantRevision(42)
+	if got := Current(again.feed).Confirmed; !got.IsZero() {
+		t.Errorf("confirmed at %s, want a time that is not known", got)
+	}
+	if lines := again.said(); len(lines) != 1 || !strings.HasPrefix(lines[0], "! ") || !strings.Contains(lines[0], "its age is not known") {
+		t.Errorf("got lines %q", lines)
+	}
+	again.time.poll(t)
+	if got := again.time.clock.Sub(Current(again.feed).Confirmed); got != 0 {
+		t.Errorf("after a confirmation it is %s old", got)
+	}
+	if _, age := restoreAt(t, path, g.server.URL, again.time.clock); age != 0 {
+		t.Errorf("after a confirmation the file's table is %s old", age)
 	}
 }
 

@@ -176,12 +176,25 @@ func cachedSnapshot(line cacheLine, body []byte, cfg Config, now time.Time) (*Sn
 	if t.Revision != line.Revision {
 		return nil, fmt.Errorf("was changed: its table has revision %d, expected %d", t.Revision, line.Revision)
 	}
-	// As an age on a clock that nobody sets. What is from the future is from now.
-	age := now.Sub(confirmed)
+	return &Snapshot{Table: t, Confirmed: confirmedBefore(now, confirmed), From: line.Endpoint, etag: line.ETag, proof: by}, nil
+}
+
+// maxAhead is how far a time in a file may be ahead of the clock. The file is exact
+// to keepEvery, so a clock that was corrected by less makes no difference.
+const maxAhead = keepEvery
+
+// confirmedBefore returns a time that a file tells, as one before now on a clock that
+// nobody sets, or the zero time if it is ahead of now: then the clock was set back,
+// and nobody knows for how long the table has not been confirmed.
+func confirmedBefore(now, told time.Time) time.Time {
+	age := now.Sub(told)
+	if age < -maxAhead {
+		return time.Time{}
+	}
 	if age < 0 {
 		age = 0
 	}
-	return &Snapshot{Table: t, Confirmed: now.Add(-age), From: line.Endpoint, etag: line.ETag, proof: by}, nil
+	return now.Add(-age)
 }
 
 // oneTag matches an entity tag, and never a list of them.

@@ -91,7 +91,8 @@ type Config struct {
 type Snapshot struct {
 	Table *table.Table
 	// Confirmed is when the poll began in which an endpoint last gave this
-	// table, or said that it still holds. It has a monotonic reading.
+	// table, or said that it still holds. It has a monotonic reading. It is zero,
+	// which is long ago, if that is not known.
 	Confirmed time.Time
 	// From is the endpoint that did; empty if it is not known.
 	From string
