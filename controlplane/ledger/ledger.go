@@ -47,6 +47,7 @@ type Ledger struct {
 	doubts    doubts
 	reports   Reports
 	health    Health
+	foreign   map[string]bool // instances; see noteForeign
 	tries     int64
 }
 
@@ -100,6 +101,7 @@ func New(o Options) *Ledger {
 	return &Ledger{
 		log: o.Log, store: o.Store, now: o.Now, process: newProcess(),
 		sums: newSums(o.Series), recent: newRecent(o.Series, o.Now()), gateways: newGateways(), doubts: newDoubts(),
+		foreign: map[string]bool{},
 	}
 }
 
@@ -305,8 +307,8 @@ func (l *Ledger) tend(ctx context.Context) {
 	if err != nil {
 		return // It has been noted.
 	}
-	for i, instance := range open {
-		l.settle(instance, records[i])
+	for instance, rec := range records {
+		l.settle(instance, rec)
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -22,6 +22,9 @@ const (
 	// wellAfter is for how long nothing must have failed for the store to be well
 	// again: one that is full can still be read.
 	wellAfter = askEvery
+	// maxForeign is of how many keys with something foreign under them the log tells
+	// at a time.
+	maxForeign = 1_000
 )
 
 // record is what the store holds of one gateway.
@@ -79,12 +82,15 @@ func (l *Ledger) read(ctx context.Context, instance string) (record, int64, erro
 	if err := l.noteStore(err); err != nil {
 		return record{}, 0, err
 	}
+	if err := l.noteForeign(instance, values[0].Err); err != nil {
+		return record{}, 0, err
+	}
 	return l.decode(instance, values[0]), values[0].Version, nil
 }
 
-// readAll returns the records of gateways, in order. Without any it only asks
-// the store how it is.
-func (l *Ledger) readAll(ctx context.Context, instances []string) ([]record, error) {
+// readAll returns the records of gateways, by instance: of all but those that have
+// something foreign in their place. Without any it only asks the store how it is.
+func (l *Ledger) readAll(ctx context.Context, instances []string) (map[string]record, error) {
 	keys := make([]string, len(instances))
 	for i, instance := range instances {
 		keys[i] = recordKey(instance)
@@ -93,11 +99,33 @@ func (l *Ledger) readAll(ctx context.Context, instances []string) ([]record, err
 	if err := l.noteStore(err); err != nil {
 		return nil, err
 	}
-	records := make([]record, len(values))
+	records := make(map[string]record, len(values))
 	for i, v := range values {
-		records[i] = l.decode(instances[i], v)
+		if l.noteForeign(instances[i], v.Err) == nil {
+			records[instances[i]] = l.decode(instances[i], v)
+		}
 	}
 	return records, nil
+}
+
+// noteForeign tells that the store has something in the place of a gateway's record
+// that no control plane has written, once, and that it is gone. It returns the error
+// as one of ours: it is for this gateway alone.
+func (l *Ledger) noteForeign(instance string, err error) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	switch known := l.foreign[instance]; {
+	case err == nil && known:
+		delete(l.foreign, instance)
+		l.log.Info("the reports of the gateway can be taken again", "key", recordKey(instance))
+	case err != nil && !known && len(l.foreign) < maxForeign:
+		l.foreign[instance] = true
+		l.log.Error("no report of the gateway is taken until what something else has written is taken out of the store", "key", recordKey(instance), "error", err)
+	}
+	if err != nil {
+		return fmt.Errorf("%w: %w", ErrStore, err)
+	}
+	return nil
 }
 
 // decode returns the record that a value holds. One that cannot be read is as

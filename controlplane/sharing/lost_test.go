@@ -1,6 +1,8 @@
 package sharing
 
 import (
+	"bytes"
+	"context"
 	"errors"
 	"strings"
 	"testing"
@@ -109,5 +111,49 @@ func TestNothingOfBucket(t *testing.T) {
 	g.request()
 	if shared, err := g.report(); !shared || err != nil {
 		t.Errorf("without the plan: got %v, %v", shared, err)
+	}
+}
+
+// foreign is a store that has under some keys what something else has written.
+type foreign struct {
+	store.Store
+	keys map[string]bool
+}
+
+func (f *foreign) Get(ctx context.Context, keys ...string) ([]store.Value, time.Time, error) {
+	values, now, err := f.Store.Get(ctx, keys...)
+	for i, key := range keys {
+		if err == nil && f.keys[key] {
+			values[i] = store.Value{Err: errors.New("key " + key + " is foreign")}
+		}
+	}
+	return values, now, err
+}
+
+// TestForeign has something foreign in the place of a record: there is no share of that
+// bucket, and one of each other.
+func TestForeign(t *testing.T) {
+	c, log := &clock{start}, &bytes.Buffer{}
+	f := &foreign{Store: store.NewMemory(c.now)}
+	s := newSharing(f, c, log)
+	e := begin(t, s, 1)
+	f.keys = map[string]bool{"share/quota/b": true}
+	other := wants(10)
+	other.Bucket = "other"
+	for range 2 {
+		told, given, err := s.Settle(t.Context(), e.report(wants(10), other))
+		if told == nil || len(given) != 1 || given[0].Bucket != "other" || err == nil || !strings.Contains(err.Error(), "share/quota/b is foreign") {
+			t.Errorf("got %+v, %+v, %v", told, given, err)
+		}
+	}
+	if got := s.Entries(); got != (Entries{Settled: 2, Unreadable: 2}) {
+		t.Errorf("got %+v", got)
+	}
+	f.keys = map[string]bool{registryKey: true}
+	if told, _, err := s.Settle(t.Context(), &usage.Report{Instance: instance(2), Sequence: 1, Sharing: true}); told != nil || err == nil {
+		t.Errorf("without the registry: got %+v, %v", told, err)
+	}
+	if got := strings.Count(log.String(), "a record that is none"); got != 2 {
+		t.Errorf("logged %d times: %s", got, log)
 	}
 }

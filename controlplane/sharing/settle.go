@@ -121,7 +121,7 @@ func (s *Sharing) settleOnce(ctx context.Context, jobs []*job, open []*bucket) (
 	}
 	changes, settled := make([]store.Change, 0, len(open)), make([]*bucket, 0, len(open))
 	for i, b := range open {
-		data, keep, err := b.settle(values[i].Data, now)
+		data, keep, err := b.settle(&values[i], now)
 		s.noteRecord(b.key, err)
 		if err != nil {
 			s.unreadable(b, err)
@@ -149,11 +149,14 @@ func (s *Sharing) settleOnce(ctx context.Context, jobs []*job, open []*bucket) (
 
 // settle settles the bucket's entries, of a record at the store's time. It returns the
 // record afterwards, and for how long it must be kept.
-func (b *bucket) settle(data []byte, now int64) (next []byte, keep time.Duration, err error) {
-	if b.rate {
-		return b.settleRate(data, now)
+func (b *bucket) settle(v *store.Value, now int64) (next []byte, keep time.Duration, err error) {
+	switch {
+	case v.Err != nil:
+		return nil, 0, v.Err
+	case b.rate:
+		return b.settleRate(v.Data, now)
 	}
-	return b.settleQuota(data, now)
+	return b.settleQuota(v.Data, now)
 }
 
 func (b *bucket) settleRate(data []byte, now int64) (next []byte, keep time.Duration, err error) {

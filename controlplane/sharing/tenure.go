@@ -111,7 +111,7 @@ func (s *Sharing) registerOnce(ctx context.Context, open []*job) (done bool, err
 	}
 	s.saw(at)
 	now := at.UnixNano()
-	registry, err := shares.DecodeRegistry(values[0].Data)
+	registry, err := decodeRegistry(&values[0])
 	s.noteRecord(registryKey, err)
 	if err != nil {
 		_ = s.unregistered(open, fmt.Errorf("%s: %w", registryKey, err)) // The jobs have it.
@@ -149,6 +149,13 @@ func (s *Sharing) registerOnce(ctx context.Context, open []*job) (done bool, err
 		}
 	}
 	return true, nil
+}
+
+func decodeRegistry(v *store.Value) (*shares.Registry, error) {
+	if v.Err != nil {
+		return nil, v.Err
+	}
+	return shares.DecodeRegistry(v.Data)
 }
 
 // saw notes what time it is in the store.

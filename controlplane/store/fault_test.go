@@ -395,22 +395,49 @@ func TestNoMemory(t *testing.T) {
 	t.Error("all of it had room")
 }
 
+// TestForeignEntries has something else write under some of our keys: they alone
+// cannot be read.
 func TestForeignEntries(t *testing.T) {
 	server := redistest.Start(t)
 	s := open(t, "redis://"+server.Address, store.Options{})
 	client := server.Client()
-	for name, make := range map[string]func() error{
-		"list":  func() error { return client.LPush(t.Context(), "tollgate:{list}", "x").Err() },
-		"short": func() error { return client.Set(t.Context(), "tollgate:{short}", "x", 0).Err() },
-		"text":  func() error { return client.Set(t.Context(), "tollgate:{text}", "no version of ours", 0).Err() },
+	for _, make := range []func() error{
+		func() error { return client.LPush(t.Context(), "tollgate:{list}", "x").Err() },
+		func() error { return client.Set(t.Context(), "tollgate:{short}", "x", 0).Err() },
+		func() error { return client.Set(t.Context(), "tollgate:{text}", "no version of ours", 0).Err() },
 	} {
 		if err := make(); err != nil {
 			t.Fatal(err)
 		}
-		_, _, err := s.Get(t.Context(), name)
-		if err == nil || !strings.Contains(err.Error(), "tollgate has not written") && !strings.Contains(err.Error(), "WRONGTYPE") {
-			t.Errorf("%s: got %v", name, err)
+	}
+	if made, err := s.Swap(t.Context(), store.Change{Key: "good", Data: []byte("data")}); err != nil || !made[0] {
+		t.Fatalf("got %v, %v", made, err)
+	}
+	keys := []string{"list", "short", "good", "text", "none"}
+	values, _, err := s.Get(t.Context(), keys...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, v := range values {
+		switch keys[i] {
+		case "good":
+			if v.Err != nil || v.Version == 0 || string(v.Data) != "data" {
+				t.Errorf("good: got %+v", v)
+			}
+		case "none":
+			if v.Err != nil || v.Version != 0 {
+				t.Errorf("none: got %+v", v)
+			}
+		default:
+			if v.Err == nil || v.Version != 0 || !strings.Contains(v.Err.Error(), "tollgate:{"+keys[i]+"} holds what tollgate has not written") {
+				t.Errorf("%s: got %+v", keys[i], v)
+			}
 		}
+	}
+	// It is not overwritten either.
+	made, err := s.Swap(t.Context(), store.Change{Key: "text", Data: []byte("x")})
+	if err != nil || made[0] {
+		t.Errorf("changing: got %v, %v", made, err)
 	}
 }
 

@@ -82,7 +82,7 @@ func (r *Redis) Get(ctx context.Context, keys ...string) ([]Value, time.Time, er
 	for i := range keys {
 		var err error
 		if values[i], err = parseEntry(requests[i]); err != nil {
-			return nil, time.Time{}, r.failed("reading", err)
+			values[i] = Value{Err: r.failed("reading", err)}
 		}
 	}
 	told, err := parseClock(asked.answer)

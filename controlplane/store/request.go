@@ -254,6 +254,10 @@ func (r *request) take(answer any, err error) bool {
 	return true
 }
 
+// noEntry is the answer to reading a key under which there is no string, and so
+// nothing that a store has put there.
+type noEntry struct{}
+
 // passing are the first words of errors that pass by themselves, of requests that
 // had no effect.
 var passing = []string{
@@ -263,6 +267,9 @@ var passing = []string{
 // refused takes an error that the server told.
 func (r *request) refused(message string) {
 	switch {
+	case strings.HasPrefix(message, "WRONGTYPE") && r.script == nil:
+		r.answer, r.err, r.settled = noEntry{}, nil, true
+		return
 	case strings.HasPrefix(message, "NOSCRIPT"):
 		r.whole = true
 		return

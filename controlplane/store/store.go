@@ -33,6 +33,10 @@ type Value struct {
 	Data []byte
 	// Version is another one after each change; 0 if there is nothing.
 	Version int64
+	// Err says, where it is not nil, that there is something under the key which no
+	// store has put there. It names the key, which has version 0 and cannot be
+	// changed. The other values of a Get are good.
+	Err error
 }
 
 // Change is a new value for a key.
