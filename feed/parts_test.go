@@ -222,6 +222,46 @@ func TestPartsAndDocument(t *testing.T) {
 	}
 }
 
+// A table may be written down in another way under the same revision, as long as it
+// is the same.
+func TestSameTableInOtherForm(t *testing.T) {
+	g, s, _ := onShelf(t, rowsOf(42, 20), 8, cached(cachePath(t)))
+	publish := func(rows *table.Table, tag string) {
+		t.Helper()
+		whole, err := json.Marshal(rows)
+		if err != nil {
+			t.Fatal(err)
+		}
+		s.spoil(table.Path, serve(tag, string(whole)))
+	}
+	g.time.poll(t)
+	g.wantLine("+", "revision 42 is in force")
+	for round := 1; round <= 2; round++ {
+		publish(rowsOf(42, 21), `"other"`)
+		g.time.poll(t)
+		g.wantLine("!", "revision 42 came again with other content")
+		publish(rowsOf(42, 20), `"whole"`)
+		g.time.poll(t)
+		g.wantLine("+", "answers again; the table of revision 42 is in force")
+		g.wantKeys(42, 20)
+		if table.LoadedParts(Current(g.feed).Table) != nil {
+			t.Error("the table is still in parts")
+		}
+		s.publish(t, rowsOf(42, 21), 8)
+		g.time.poll(t)
+		g.wantLine("!", "revision 42 came again with other content")
+		s.publish(t, rowsOf(42, 20), 8)
+		g.time.poll(t)
+		g.wantLine("+", "answers again; the table of revision 42 is in force")
+		g.wantKeys(42, 20)
+		if table.LoadedParts(Current(g.feed).Table) == nil {
+			t.Error("the table is not in parts")
+		}
+	}
+	again := g.after(g.feed.cfg.Cache.path, nil)
+	again.wantKeys(42, 20)
+}
+
 // An endpoint that moves on while a feed fetches parts is asked for its new
 // index, and nobody hears of it.
 func TestPartsThatAreGone(t *testing.T) {

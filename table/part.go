@@ -471,6 +471,82 @@ func Split(t *Table, n int) (index *Table, parts [][]byte) {
 	return index, parts
 }
 
+// MaxCompared is how many rows a table may have that Restated compares with an
+// index.
+const MaxCompared = 1 << 18
+
+// Restated reports whether one of two tables is an index, the other one a document,
+// and both are the same table: the document would make the same index, but for how
+// it is written down. That takes a few seconds at most, and little memory. Documents
+// of more than MaxCompared rows are not looked at.
+func Restated(a, b *Table) bool {
+	document, index := a, b
+	if len(a.Parts) > 0 {
+		document = b
+		index = a
+	}
+	n := len(index.Parts)
+	if n == 0 || len(document.Parts) > 0 || !sameHead(document, index) {
+		return false
+	}
+	if len(document.Applications)+len(document.Keys)+len(document.Subscriptions) > MaxCompared {
+		return false
+	}
+	rows := make([]partNames, n)
+	for name := range document.Applications {
+		at := PartOfName(name, n)
+		rows[at].applications = append(rows[at].applications, name)
+	}
+	for digest := range document.Keys {
+		at := PartOfKey(digest, n)
+		rows[at].keys = append(rows[at].keys, digest)
+	}
+	for name := range document.Subscriptions {
+		at := PartOfName(name, n)
+		rows[at].subscriptions = append(rows[at].subscriptions, name)
+	}
+	for i, sum := range index.Parts {
+		if PartSum(EncodePart(only(document, rows[i]))) != sum {
+			return false
+		}
+	}
+	return true
+}
+
+// partNames are the names of the rows of a part.
+type partNames struct {
+	applications, keys, subscriptions []string
+}
+
+// only returns a table with the rows of t that have these names.
+func only(t *Table, names partNames) *Table {
+	rows := &Table{Applications: map[string]Application{}, Keys: map[string][]Holder{}, Subscriptions: map[string]Subscription{}}
+	for _, name := range names.applications {
+		rows.Applications[name] = t.Applications[name]
+	}
+	for _, digest := range names.keys {
+		rows.Keys[digest] = t.Keys[digest]
+	}
+	for _, name := range names.subscriptions {
+		rows.Subscriptions[name] = t.Subscriptions[name]
+	}
+	return rows
+}
+
+// sameHead reports whether all that an index has beside its parts is the same in two
+// tables.
+func sameHead(a, b *Table) bool {
+	if a.Revision != b.Revision || !a.IssuedAt.Equal(b.IssuedAt) {
+		return false
+	}
+	one, err := json.Marshal(Table{Plans: a.Plans, APIs: a.APIs})
+	if err != nil {
+		return false
+	}
+	other, err := json.Marshal(Table{Plans: b.Plans, APIs: b.APIs})
+	return err == nil && bytes.Equal(one, other)
+}
+
 // PartSum returns the sum of a part, by which an index lists it.
 func PartSum(part []byte) string {
 	sum := sha256.Sum256(part)

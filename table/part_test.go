@@ -686,3 +686,60 @@ func FuzzParsePart(f *testing.F) {
 		}
 	})
 }
+
+// A document and its index are the same table, and nothing else is.
+func TestRestated(t *testing.T) {
+	whole := func() *Table {
+		return &Table{
+			Revision: 42, IssuedAt: time.Date(2026, 11, 21, 17, 0, 0, 0, time.UTC),
+			Plans: map[string]Plan{"a/plan": {Title: "Plan", Quota: &Quota{Limit: 5, Period: "1h"}}},
+			APIs:  map[string]API{"a/api": {OperationSets: map[string][]Matcher{"read": {{Methods: []string{"GET"}}}}}},
+			Subscriptions: map[string]Subscription{
+				"a/sub": {Plan: "a/plan"}, "a/none": {Plan: "a/plan", OperationFilter: &OperationFilter{Include: []string{}}},
+			},
+			Applications: map[string]Application{"a/one": {AppID: "1", Grants: map[string]string{"a/api": "a/sub"}}, "a/two": {AppID: "<2>"}},
+			Keys: map[string][]Holder{
+				strings.Repeat("0a", 64): {{Application: "a/one"}}, strings.Repeat("fa", 64): {{Application: "a/two", Suspended: true}},
+			},
+		}
+	}
+	onWire := func(rows *Table) *Table {
+		t.Helper()
+		body, err := json.Marshal(rows)
+		if err != nil {
+			t.Fatal(err)
+		}
+		decoded, err := Decode(body)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return decoded
+	}
+	for _, n := range []int{1, 4, 64} {
+		index, _ := Split(whole(), n)
+		index, document := onWire(index), onWire(whole())
+		if !Restated(document, index) || !Restated(index, document) {
+			t.Errorf("%d parts: the index is not taken for its document", n)
+		}
+		if Restated(document, document) || Restated(index, index) {
+			t.Errorf("%d parts: two of a kind are taken for two ways to write a table down", n)
+		}
+		for name, change := range map[string]func(*Table){
+			"revision":            func(t *Table) { t.Revision++ },
+			"issuedAt":            func(t *Table) { t.IssuedAt = t.IssuedAt.Add(1) },
+			"a plan":              func(t *Table) { t.Plans["a/plan"] = Plan{Title: "Plan"} },
+			"an API":              func(t *Table) { t.APIs["b/api"] = API{} },
+			"a subscription":      func(t *Table) { delete(t.Subscriptions, "a/sub") },
+			"an operation filter": func(t *Table) { t.Subscriptions["a/none"] = Subscription{Plan: "a/plan"} },
+			"an application":      func(t *Table) { t.Applications["a/two"] = Application{AppID: "3"} },
+			"a key":               func(t *Table) { t.Keys[strings.Repeat("0b", 64)] = []Holder{{Application: "a/one"}} },
+			"a key not suspended": func(t *Table) { t.Keys[strings.Repeat("fa", 64)][0].Suspended = false },
+		} {
+			other := whole()
+			change(other)
+			if Restated(onWire(other), index) || Restated(index, onWire(other)) {
+				t.Errorf("%d parts: a table with another %s is taken for the same", n, name)
+			}
+		}
+	}
+}
