@@ -45,6 +45,7 @@ type Ledger struct {
 	gateways  gateways
 	newcomers newcomers
 	doubts    doubts
+	losses    losses
 	reports   Reports
 	health    Health
 	foreign   map[string]bool // instances; see noteForeign
@@ -297,6 +298,7 @@ func (l *Ledger) tend(ctx context.Context) {
 	defer cancel()
 	l.mu.Lock()
 	l.noteRoomLocked()
+	l.tellLossesLocked()
 	open := l.doubts.instances()
 	idle := l.now().Sub(l.health.asked) >= askEvery
 	l.mu.Unlock()

@@ -263,7 +263,7 @@ func TestStoreFails(t *testing.T) {
 				if got := total(a, b); got != want {
 					t.Errorf("counted %d, want %d", got, want)
 				}
-				if a.doubts.count != 0 || a.doubts.rows != 0 || len(a.doubts.of) != 0 {
+				if a.doubts.count != 0 || a.doubts.bytes != 0 || len(a.doubts.of) != 0 {
 					t.Errorf("there are doubts: %+v", a.doubts)
 				}
 			})
@@ -383,6 +383,18 @@ func TestDoubtsAreBounded(t *testing.T) {
 	if got := l.Reports(); got.Lost != 1 || !strings.Contains(log.String(), "sequence=1 requests=77") {
 		t.Errorf("got %+v and the log %s", got, log.String())
 	}
+	before := strings.Count(log.String(), "\n")
+	for g := range 500 { // which is told in one line
+		if _, err := l.Take(t.Context(), report(maxDoubts+g, 1, 2)); !errors.Is(err, ErrStore) {
+			t.Fatal(err)
+		}
+	}
+	c.Time = start.Add(tellLossesEvery)
+	l.tend(t.Context())
+	l.tend(t.Context())
+	if got := strings.Count(log.String(), "\n"); got > before+2 || !strings.Contains(log.String(), "attempts=500 requests=1000") {
+		t.Errorf("logged %d lines more: %s", got-before, log.String())
+	}
 	for _, after := range []time.Duration{doubtFor - 1, doubtFor} {
 		c.Time = start.Add(after)
 		l.tend(t.Context())
@@ -390,8 +402,31 @@ func TestDoubtsAreBounded(t *testing.T) {
 			t.Errorf("after %v there are %d doubts", after, l.doubts.count)
 		}
 	}
-	if l.doubts.count != 0 || l.doubts.rows != 0 {
-		t.Errorf("after an hour there are %d doubts of %d rows", l.doubts.count, l.doubts.rows)
+	if l.doubts.count != 0 || l.doubts.bytes != 0 {
+		t.Errorf("after an hour there are %d doubts of %d bytes", l.doubts.count, l.doubts.bytes)
+	}
+}
+
+// TestDoubtsAreSmall has reports in doubt that are as large as they can be.
+func TestDoubtsAreSmall(t *testing.T) {
+	d := newDoubts()
+	rows := slices.Repeat([]usage.Row{{API: strings.Repeat("a", 1024), KeyTitle: strings.Repeat("k", 4096), Count: 1}}, 1000)
+	taken := 0
+	for ; taken < maxDoubts; taken++ {
+		r := report(taken, 1, 1)
+		r.Usage = rows
+		if !d.add(r, "attempt", start) {
+			break
+		}
+	}
+	if want := maxDoubtBytes / (1000 * (1024 + 4096 + rowBytes)); taken != want || d.bytes > maxDoubtBytes {
+		t.Errorf("%d reports of %d bytes are in doubt, want %d", taken, d.bytes, want)
+	}
+	for n := range taken {
+		d.remove(instance(n), 1)
+	}
+	if d.count != 0 || d.bytes != 0 {
+		t.Errorf("in the end: %+v", d)
 	}
 }
 

@@ -60,7 +60,8 @@ type Check struct {
 type Store struct {
 	Kind    string `json:"kind"`
 	Healthy bool   `json:"healthy"`
-	// Since is when that began, and Failure why it is not healthy.
+	// Since is when that began, and Failure why it is not healthy. Before the store was
+	// first asked it is not healthy, and there is neither.
 	Since   *time.Time `json:"since,omitempty"`
 	Failure string     `json:"failure,omitempty"`
 }
@@ -164,7 +165,7 @@ func (s Source) Document() *Document {
 	state, health := s.Server.State(), s.Ledger.Health()
 	d := &Document{
 		Time: s.Now().UTC(), Revision: state.Revision, KeptOut: state.KeptOut, Findings: findingsOf(state.Findings),
-		Store:    Store{Kind: s.StoreKind, Healthy: health.Failure == "", Since: utc(health.Since), Failure: health.Failure},
+		Store:    Store{Kind: s.StoreKind, Healthy: health.Failure == "" && !health.Since.IsZero(), Since: utc(health.Since), Failure: health.Failure},
 		Reports:  Reports(s.Ledger.Reports()),
 		Gateways: []Gateway{},
 	}

@@ -39,7 +39,7 @@ func documents() map[string]*status.Document {
 		}
 	}
 	return map[string]*status.Document{
-		"empty": {Time: start, Store: status.Store{Kind: "memory", Healthy: true}},
+		"empty": {Time: start, Store: status.Store{Kind: "memory"}},
 		"busy": {
 			Time: start, Revision: 42, PublishedAt: &since,
 			Findings: status.Findings{Errors: 1, Warnings: 3, Checks: []status.Check{

@@ -44,7 +44,10 @@ func (d *Document) table() string {
 
 func (d *Document) store() string {
 	health := "healthy"
-	if !d.Store.Healthy {
+	switch {
+	case !d.Store.Healthy && d.Store.Failure == "":
+		health = "not asked yet"
+	case !d.Store.Healthy:
 		health = "does not answer: " + d.Store.Failure
 	}
 	if d.Store.Since != nil {
