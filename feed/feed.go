@@ -428,7 +428,7 @@ func (f *Feed) settle(o outcome) {
 		f.at = (f.at + 1) % len(f.endpoints)
 		f.mu.Unlock()
 		reason := f.readable(o.err)
-		told := varying.ReplaceAllString(reason, "")
+		told := Gist(reason)
 		if told != e.told {
 			e.told = told
 			f.report(e, reason+"; "+consequence(Current(f)), true)
@@ -512,9 +512,27 @@ func consequence(held *Snapshot) string {
 	return fmt.Sprintf("the last good table (revision %d) stays in force", held.Table.Revision)
 }
 
-// varying matches what differs between two failures that are the same: the port
-// of a connection, and which part could not be fetched.
-var varying = regexp.MustCompile(`:[0-9]+|part [0-9a-f]+`)
+// varying matches what differs between two failures that are the same: addresses
+// and their ports, the time, the number of a stream, how long a body was, what
+// revision and which of its parts could not be had.
+var varying = regexp.MustCompile(strings.Join([]string{
+	`[0-9]{4}-[0-9]{2}-[0-9]{2}[T ][0-9:.]+(Z|[+-][0-9]{2}:?[0-9]{2})?`,
+	`[0-9]{1,3}(\.[0-9]{1,3}){3}`,
+	`\[[0-9a-fA-F:.]*:[0-9a-fA-F:.]*(%[^\]]*)?\]`,
+	`:[0-9]+`,
+	`[Ss]tream ?ID[ =][0-9]+`,
+	`\([0-9]+ bytes`,
+	`revision [0-9]+`,
+	`part [0-9]+ of [0-9]+`,
+	`part [0-9a-f]{64}`,
+	`SHA-256 [0-9a-f]{64}`,
+	`[0-9]+ of [0-9]+ parts`,
+	`within [0-9hms.]+`,
+}, "|"))
+
+// Gist returns what is the same in all texts of one failure, for whoever tells of a
+// failure once and not each time that it is met.
+func Gist(reason string) string { return varying.ReplaceAllString(reason, "") }
 
 // readable returns err's text without secrets, on one line of bounded length. A
 // server may have put anything into it, the token that it was sent included.

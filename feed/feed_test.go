@@ -1311,3 +1311,77 @@ func TestCutAtEveryByte(t *testing.T) {
 		}
 	}
 }
+
+// One failure is told once, however its text varies, and another one is told.
+func TestGist(t *testing.T) {
+	others := map[string]string{}
+	for _, same := range [][]string{
+		{
+			"no answer: dial tcp 10.1.2.3:7070: connect: connection refused",
+			"no answer: dial tcp 10.1.22.131:7070: connect: connection refused",
+			"no answer: dial tcp [2001:db8::1]:7070: connect: connection refused",
+			"no answer: dial tcp [fe80::1%eth0]:7070: connect: connection refused",
+		}, {
+			"no answer: read tcp 10.0.0.1:54321->10.0.0.7:443: read: connection reset by peer",
+			"no answer: read tcp [::1]:3->[::1]:443: read: connection reset by peer",
+		}, {
+			"no answer: dial tcp: lookup sync.example.com on 10.96.0.10:53: no such host",
+			"no answer: dial tcp: lookup sync.example.com on 10.96.0.11:53: no such host",
+		}, {
+			"x509: certificate has expired or is not yet valid: current time 2026-11-22T03:40:12Z is after 2026-11-20T00:00:00Z",
+			"x509: certificate has expired or is not yet valid: current time 2026-11-22T04:40:12+01:00 is after 2026-11-20T00:00:00Z",
+		}, {
+			"no answer: stream error: stream ID 5; INTERNAL_ERROR; received from peer",
+			"no answer: stream error: stream ID 1999; INTERNAL_ERROR; received from peer",
+		}, {
+			`http2: server sent GOAWAY and closed the connection; LastStreamID=7, ErrCode=NO_ERROR, debug=""`,
+			`http2: server sent GOAWAY and closed the connection; LastStreamID=23, ErrCode=NO_ERROR, debug=""`,
+		}, {
+			`the body (1234 bytes, Content-Type "text/html") is no valid table`,
+			`the body (987 bytes, Content-Type "text/html") is no valid table`,
+		}, {
+			"revision 41 came after revision 45, expected a higher one: tables are not rolled back",
+			"revision 42 came after revision 46, expected a higher one: tables are not rolled back",
+		}, {
+			"part 3 of 256 of revision 43: status 500 Internal Server Error",
+			"part 200 of 256 of revision 44: status 500 Internal Server Error",
+		}, {
+			"part 1 of 2 of revision 3: part " + strings.Repeat("0a", 32) + ": has SHA-256 " + strings.Repeat("1b", 32) + " (5 bytes)",
+			"part 2 of 2 of revision 3: part " + strings.Repeat("1a", 32) + ": has SHA-256 " + strings.Repeat("2b", 32) + " (17 bytes)",
+		}, {
+			"24 of 64 parts of revision 42 did not come within 2m30s",
+			"3 of 64 parts of revision 42 did not come within 1m0s",
+		},
+		{"status 500 Internal Server Error"},
+		{"status 503 Service Unavailable"},
+		{"plans.apps/plan-1.quota.limit: -5, must be 0 to 10"},
+		{"plans.apps/plan-2.quota.limit: -5, must be 0 to 10"},
+		{"part 3 of 256 of revision 43: status 404 Not Found"},
+		{"no answer: dial tcp 10.1.2.3:7070: connect: no route to host"},
+		{"no answer: tls: failed to verify certificate: x509: certificate signed by unknown authority"},
+	} {
+		gist := Gist(same[0])
+		for _, text := range same {
+			if got := Gist(text); got != gist {
+				t.Errorf("%q: got the gist %q, want that of %q", text, got, same[0])
+			}
+		}
+		if others[gist] != "" {
+			t.Errorf("%q has the gist of %q", same[0], others[gist])
+		}
+		others[gist] = same[0]
+	}
+}
+
+// A login page that is another one each time is told of once.
+func TestFailureThatVaries(t *testing.T) {
+	polls := 0
+	g := newRig(t, func(w http.ResponseWriter, _ *http.Request) {
+		polls++
+		_, _ = w.Write([]byte("<html>" + strings.Repeat(" ", polls)))
+	}, nil, nil)
+	g.time.poll(t)
+	g.wantLine("!", "is no valid table")
+	g.time.poll(t)
+	g.wantSilence()
+}

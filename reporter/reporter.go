@@ -11,7 +11,6 @@ import (
 	"math"
 	"math/rand"
 	"net/http"
-	"regexp"
 	"sync"
 	"time"
 
@@ -201,7 +200,7 @@ type Reporter struct {
 	accepted time.Time
 	revision int64
 	shared   bool // the last report told that limits are shared
-	// told is the failure that was last reported, without what varies.
+	// told is the gist of the failure that was last reported.
 	told  string
 	spoke bool // of the first success
 }
@@ -738,7 +737,7 @@ func (r *Reporter) giveUp() string {
 func (r *Reporter) fail(reply feed.Reply, err error) {
 	r.retry(reply)
 	reason := err.Error()
-	told := varying.ReplaceAllString(reason, "")
+	told := feed.Gist(reason)
 	if told == r.told {
 		return
 	}
@@ -774,10 +773,6 @@ func (r *Reporter) retry(reply feed.Reply) {
 	}
 	r.due = r.cfg.Timing.Now().Add(delay)
 }
-
-// varying matches what differs between two failures that are the same: the port
-// of a connection.
-var varying = regexp.MustCompile(`:[0-9]+`)
 
 func (r *Reporter) report(reply feed.Reply, what string, failed bool) {
 	line := "reports: " + what
