@@ -56,6 +56,10 @@ type reportServer struct {
 	lose int
 	hang chan struct{}
 	none bool
+	// most is how many bytes a report may have, 0 for any number, and tooLarge how
+	// many had more. The instance exhausted has no sequence number left.
+	most, tooLarge int
+	exhausted      string
 }
 
 func newReportServer(t *testing.T, table string) *reportServer {
@@ -81,12 +85,22 @@ func newReportServer(t *testing.T, table string) *reportServer {
 }
 
 func (s *reportServer) take(w http.ResponseWriter, r *http.Request) {
+	body, err := io.ReadAll(r.Body)
 	var report usageReport
-	if err := json.NewDecoder(r.Body).Decode(&report); err != nil {
+	if err == nil {
+		err = json.Unmarshal(body, &report)
+	}
+	if err != nil {
 		http.Error(w, err.Error(), http.StatusBadRequest)
 		return
 	}
 	s.mu.Lock()
+	if s.most > 0 && len(body) > s.most {
+		s.tooLarge++
+		s.mu.Unlock()
+		w.WriteHeader(http.StatusRequestEntityTooLarge)
+		return
+	}
 	s.reports = append(s.reports, report)
 	s.header = r.Header.Clone()
 	hang := s.hang
@@ -98,6 +112,11 @@ func (s *reportServer) take(w http.ResponseWriter, r *http.Request) {
 	defer s.mu.Unlock()
 	if s.none {
 		http.NotFound(w, r)
+		return
+	}
+	if report.Instance == s.exhausted {
+		w.WriteHeader(http.StatusConflict)
+		_, _ = fmt.Fprintf(w, `{"sequence": %d}`, int64(1<<53-1))
 		return
 	}
 	if report.Sequence > s.last[report.Instance] {
@@ -149,6 +168,8 @@ func (s *reportServer) awaitSums(t *testing.T, before, want map[usageRow]int64) 
 	})
 }
 
+var longTitle = strings.Repeat("t", 300)
+
 // reportedTable has an application that may GET below /weather, twice an hour.
 func reportedTable() string {
 	return fmt.Sprintf(`{"revision": 7, "issuedAt": "2026-11-21T17:00:00Z",
@@ -156,7 +177,9 @@ func reportedTable() string {
 		"apis": {"apps/api": {"operationSets": {"read": [{"methods": ["GET"], "pathPrefix": "/weather"}]}}},
 		"subscriptions": {"apps/sub": {"plan": "apps/plan", "operationFilter": {"include": ["read"]}}},
 		"applications": {"apps/app": {"appId": "app", "grants": {"apps/api": "apps/sub"}}},
-		"keys": {"%s": [{"application": "apps/app", "title": "a title"}]}}`, stack.Digest("reported"))
+		"keys": {"%s": [{"application": "apps/app", "title": "a title"}],
+			"%s": [{"application": "apps/app", "title": "%s"}]}}`,
+		stack.Digest("reported"), stack.Digest("reported with a long title"), longTitle)
 }
 
 // TestReports: what a gateway admits and refuses is reported to whom gave it its
@@ -276,6 +299,42 @@ func TestReports(t *testing.T) {
 		server.awaitSums(t, before, map[usageRow]int64{row(429, "rate_limited"): 21})
 	})
 
+	// The next report after one that hangs has all kinds of requests.
+	t.Run("a report that is too large", func(t *testing.T) {
+		before = server.sums(nil)
+		lines := shared.traefik.Log.Len()
+		hang := make(chan struct{})
+		n := len(server.arrived())
+		server.set(func() { server.hang = hang })
+		refused(t, call("GET /weather", key), 429, "rate_limited")
+		shared.await(t, "a report that hangs", func() error {
+			if len(server.arrived()) == n {
+				return errors.New("none has come")
+			}
+			return nil
+		})
+		refused(t, call("GET /weather", key), 429, "rate_limited")
+		refused(t, call("GET /weather", "Authorization: Bearer reported with a long title"), 429, "rate_limited")
+		refused(t, call("DELETE /weather", key), 403, "operation_forbidden")
+		refused(t, call("GET /weather", key+"x"), 401, "key_invalid")
+		refused(t, call("GET /weather"), 401, "key_missing")
+		server.set(func() { server.hang, server.most = nil, 750 })
+		close(hang)
+		long := row(429, "rate_limited")
+		long.KeyTitle = longTitle
+		server.awaitSums(t, before, map[usageRow]int64{
+			row(429, "rate_limited"): 2, long: 1, row(403, "operation_forbidden"): 1,
+			refusal(401, "key_invalid"): 1, refusal(401, "key_missing"): 1,
+		})
+		server.set(func() {
+			if server.tooLarge != 1 {
+				t.Errorf("%d reports were too large, want 1", server.tooLarge)
+			}
+		})
+		shared.awaitLine(t, lines, "reports to "+server.url, "smaller ones follow")
+		shared.awaitLine(t, lines, "reports to "+server.url, "accepted again")
+	})
+
 	t.Run("a reload", func(t *testing.T) {
 		before = server.sums(nil)
 		refused(t, call("GET /weather", key), 429, "rate_limited")
@@ -295,6 +354,22 @@ func TestReports(t *testing.T) {
 		server.awaitSums(t, before, map[usageRow]int64{row(429, "rate_limited"): sent})
 		if reports := server.arrived(); reports[0].Instance != reports[len(reports)-1].Instance {
 			t.Error("the gateway calls itself another one")
+		}
+	})
+
+	t.Run("no sequence number is left", func(t *testing.T) {
+		before = server.sums(nil)
+		reports := server.arrived()
+		was := reports[len(reports)-1].Instance
+		server.set(func() { server.exhausted = was })
+		a := call("GET /weather", key)
+		if a.status != 429 {
+			t.Errorf("got %d", a.status)
+		}
+		server.awaitSums(t, before, map[usageRow]int64{row(429, "rate_limited"): 1})
+		reports = server.arrived()
+		if last := reports[len(reports)-1]; last.Instance == was || last.Sequence > 2 {
+			t.Errorf("got report %d of instance %s, want the first of another one than %s", last.Sequence, last.Instance, was)
 		}
 	})
 }
