@@ -814,6 +814,36 @@ func TestCacheOfParts(t *testing.T) {
 	g.after(path, nil).wantRevision(45)
 }
 
+// A part whose file somebody has removed, or cut off, is written anew with the next
+// table.
+func TestMissingPartsAreWrittenAgain(t *testing.T) {
+	path := cachePath(t)
+	g, s, paths := onShelf(t, rowsOf(42, 20), 8, cached(path))
+	g.time.poll(t)
+	file := func(n int) string { return filepath.Join(path+".parts", filepath.Base(paths[n])) }
+	if err := os.Remove(file(2)); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Truncate(file(5), 3); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Remove(file(6)); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Symlink(file(7), file(6)); err != nil {
+		t.Fatal(err)
+	}
+	rows := rowsOf(43, 20)
+	rows.Keys[digest(20)] = []table.Holder{{Application: "apps/a0"}}
+	s.publish(t, rows, 8)
+	g.time.poll(t)
+	again := g.after(path, nil)
+	if Current(again.feed) == nil {
+		t.Fatalf("got lines %q after a restart, want the table in force", again.said())
+	}
+	again.wantKeys(43, 21)
+}
+
 func TestBadPartsInACache(t *testing.T) {
 	for _, row := range []struct {
 		name  string

@@ -378,8 +378,8 @@ func (c *Cache) writeCache(s *Snapshot, body []byte, unchecked bool, kept map[st
 	return line, now, nil
 }
 
-// writeParts writes the parts of a table that are not kept yet, and returns the
-// sums of all.
+// writeParts writes the parts of a table that are not kept yet, or not any more, and
+// returns the sums of all.
 func (c *Cache) writeParts(t *table.Table, kept map[string]bool) (map[string]bool, error) {
 	now := map[string]bool{}
 	if len(t.Parts) == 0 {
@@ -401,16 +401,22 @@ func (c *Cache) writeParts(t *table.Table, kept map[string]bool) (map[string]boo
 			continue
 		}
 		now[sum] = true
-		if kept[sum] {
+		file, part := filepath.Join(folder, sum), table.LoadedParts(t)[i]
+		if kept[sum] && stillThere(file, len(part.Text())) {
 			continue
 		}
-		part := table.LoadedParts(t)[i]
-		if err := c.replace(filepath.Join(folder, sum), []byte(part.Text())); err != nil {
+		if err := c.replace(file, []byte(part.Text())); err != nil {
 			return nil, err
 		}
 	}
 	syncFolder(folder)
 	return now, nil
+}
+
+// stillThere says whether nobody has removed a file of so many bytes, or cut it off.
+func stillThere(path string, size int) bool {
+	info, err := os.Lstat(path)
+	return err == nil && info.Mode().IsRegular() && info.Size() == int64(size)
 }
 
 // dropParts removes all files from the folder of parts but some, and the folder
