@@ -2,6 +2,7 @@ package store
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -14,6 +15,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/google/go-cmp/cmp"
 )
 
 // journal is a log that tests read.
@@ -70,18 +73,34 @@ func wantData(t *testing.T, m *Memory, want ...string) {
 	}
 }
 
-// inFile returns what a file holds.
+// inFile returns what a file would give if its process ended now.
 func inFile(t *testing.T, path string) state {
 	t.Helper()
 	data, err := os.ReadFile(path)
 	if err != nil {
 		t.Fatal(err)
 	}
-	s, err := readState(bytes.NewReader(data))
+	return readImage(t, data)
+}
+
+// readImage reads a file of some content.
+func readImage(t *testing.T, data []byte) state {
+	t.Helper()
+	s, err := tryImage(t, data)
 	if err != nil {
 		t.Fatal(err)
 	}
 	return s
+}
+
+func tryImage(t *testing.T, data []byte) (state, error) {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "image")
+	if err := os.WriteFile(path, data, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	s, err := readState(path)
+	return s, errors.Join(err, os.Remove(path))
 }
 
 func TestKeeping(t *testing.T) {
@@ -104,10 +123,8 @@ func TestKeeping(t *testing.T) {
 			return values[0].Version
 		}
 		before := version("key")
-		time.Sleep(keepEvery)
-		synctest.Wait()
 		if got := string(inFile(t, path).entries["key"].Data); got != "one" {
-			t.Errorf("after a second it holds %q", got)
+			t.Errorf("the file holds %q", got)
 		}
 		put(t, m, "key", "two", 0)
 		if err := m.Close(); err != nil {
@@ -140,42 +157,242 @@ func TestKeeping(t *testing.T) {
 	})
 }
 
-// TestKeptSeldom changes things all the time.
-func TestKeptSeldom(t *testing.T) {
+// brokenDisk is what files are written to in tests.
+type brokenDisk struct {
+	mu      sync.Mutex
+	err     error         // if a write is to fail
+	written bool          // a write that fails has written all the same
+	hang    chan struct{} // if a write is to wait until that is closed
+	commits int
+}
+
+func (d *brokenDisk) set(err error, written bool, hang chan struct{}) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.err, d.written, d.hang = err, written, hang
+}
+
+// fault returns what a write is to do.
+func (d *brokenDisk) fault() (written bool, hang chan struct{}, err error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.commits++
+	return d.written, d.hang, d.err
+}
+
+func (d *brokenDisk) count() int {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.commits
+}
+
+// openOn opens a file on the disk, which must be without fault yet.
+func (d *brokenDisk) openOn(t *testing.T, path string, j *journal) *Memory {
+	t.Helper()
+	m := openFile(t, path, j)
+	m.keeper.create = func(path string, s state) (*stateFile, error) {
+		if _, _, err := d.fault(); err != nil {
+			return nil, err
+		}
+		return createState(path, s)
+	}
+	m.keeper.commit = func(f *stateFile, entries map[string]entry, head stateHead) error {
+		written, hang, err := d.fault()
+		if hang != nil {
+			<-hang
+		}
+		if err != nil && !written {
+			return err
+		}
+		return errors.Join(f.commit(entries, head), err)
+	}
+	return m
+}
+
+func TestDiskFull(t *testing.T) {
+	for _, written := range []bool{false, true} {
+		t.Run(fmt.Sprintf("written %t", written), func(t *testing.T) {
+			path := filepath.Join(t.TempDir(), "state")
+			synctest.Test(t, func(t *testing.T) {
+				var j journal
+				var disk brokenDisk
+				m := disk.openOn(t, path, &j)
+				put(t, m, "key", "one", 0)
+				put(t, m, "gone", "one", 0)
+				before := swapped(t, m, "key", "two", nil)
+				full := errors.New("no space left")
+				disk.set(full, written, nil)
+				for range 100 {
+					swapped(t, m, "key", "three", full)
+					swapped(t, m, "gone", "", full)
+					swapped(t, m, "new", "three", full)
+					time.Sleep(100 * time.Millisecond)
+				}
+				if got := j.take(); strings.Count(got, "\n") != 1 || !strings.Contains(got, "level=ERROR") || !strings.Contains(got, path) || !strings.Contains(got, "no space left") {
+					t.Errorf("logged %s, want one error", got)
+				}
+				// Ten seconds: a whole file is not tried each time.
+				if got := disk.count(); written && got > 20 {
+					t.Errorf("was written to %d times while it failed", got)
+				}
+				wantData(t, m, "key", "two", "gone", "one", "new", "")
+				disk.set(nil, false, nil)
+				time.Sleep(mendEvery)
+				if after := swapped(t, m, "other", "four", nil); after <= before {
+					t.Errorf("version %d came after %d", after, before)
+				}
+				if got := j.take(); !strings.Contains(got, "state file is written again") {
+					t.Errorf("logged %s", got)
+				}
+				wantData(t, m, "key", "two", "gone", "one", "new", "", "other", "four")
+				// What was not answered is not in the file either.
+				if diff := cmp.Diff(m.entries, inFile(t, path).entries, comparing); diff != "" {
+					t.Error(diff)
+				}
+				disk.set(full, written, nil)
+				if err := m.Close(); !errors.Is(err, full) {
+					t.Errorf("closing: got %v", err)
+				}
+				if err := m.Close(); err != nil {
+					t.Errorf("closing again: got %v", err)
+				}
+				m = openFile(t, path, &j)
+				wantData(t, m, "key", "two", "gone", "one", "new", "", "other", "four")
+				if err := m.Close(); err != nil {
+					t.Error(err)
+				}
+			})
+		})
+	}
+}
+
+// swapped changes a key, or takes it away, and returns the version of the store.
+func swapped(t *testing.T, m *Memory, key, data string, want error) int64 {
+	t.Helper()
+	values, _, err := m.Get(t.Context(), key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := Change{Key: key, Version: values[0].Version}
+	if data != "" {
+		c.Data = []byte(data)
+	}
+	made, err := m.Swap(t.Context(), c)
+	if !errors.Is(err, want) || want == nil && !made[0] {
+		t.Fatalf("%s: got %v, %v, want %v", key, made, err, want)
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.version
+}
+
+// TestGroups has many change things while the disk is busy.
+func TestGroups(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "state")
+	synctest.Test(t, func(t *testing.T) {
+		var j journal
+		var disk brokenDisk
+		m := disk.openOn(t, path, &j)
+		hang := make(chan struct{})
+		disk.set(nil, false, hang)
+		var swapping sync.WaitGroup
+		var first, same atomic.Int64
+		swap := func(key string, made *atomic.Int64) {
+			swapping.Go(func() {
+				answer, err := m.Swap(t.Context(), Change{Key: key, Data: []byte("data")})
+				if err != nil {
+					t.Error(err)
+				} else if answer[0] {
+					made.Add(1)
+				}
+			})
+		}
+		swap("first", &first)
+		synctest.Wait()
+		for i := range 50 {
+			swap(fmt.Sprint("key", i), &first)
+			swap("same", &same)
+		}
+		gone, cancel := context.WithCancel(t.Context())
+		swapping.Go(func() {
+			if _, err := m.Swap(gone, Change{Key: "late", Data: []byte("data")}); !errors.Is(err, context.Canceled) {
+				t.Errorf("given up: got %v", err)
+			}
+		})
+		synctest.Wait()
+		cancel()
+		synctest.Wait()
+		if first.Load() != 0 || same.Load() != 0 {
+			t.Error("was answered before it was written")
+		}
+		wantData(t, m, "first", "", "key1", "", "same", "")
+		disk.set(nil, false, nil)
+		close(hang)
+		swapping.Wait()
+		if first.Load() != 51 || same.Load() != 1 {
+			t.Errorf("%d and %d were made, want 51 and 1", first.Load(), same.Load())
+		}
+		if got := disk.count(); got != 2 {
+			t.Errorf("was written %d times, want 2", got)
+		}
+		if got := len(inFile(t, path).entries); got != 52 {
+			t.Errorf("the file has %d entries", got)
+		}
+		wantData(t, m, "late", "")
+		if err := m.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// TestHungDisk has a disk that does not answer.
+func TestHungDisk(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "state")
+	synctest.Test(t, func(t *testing.T) {
+		var j journal
+		var disk brokenDisk
+		m := disk.openOn(t, path, &j)
+		put(t, m, "key", "one", 0)
+		hang := make(chan struct{})
+		disk.set(nil, false, hang)
+		for range 3 {
+			ctx, cancel := context.WithTimeout(t.Context(), 3*time.Second)
+			_, err := m.Swap(ctx, Change{Key: "other", Data: []byte("two")})
+			if !errors.Is(err, context.DeadlineExceeded) || !strings.Contains(err.Error(), path) {
+				t.Errorf("got %v", err)
+			}
+			cancel()
+			wantData(t, m, "key", "one", "other", "")
+		}
+		begin := time.Now()
+		if err := m.Close(); err == nil || !strings.Contains(err.Error(), "has not answered") {
+			t.Errorf("closing: got %v", err)
+		}
+		if took := time.Since(begin); took != endWithin {
+			t.Errorf("closing took %s, want %s", took, endWithin)
+		}
+		if _, err := m.Swap(t.Context(), Change{Key: "other"}); !errors.Is(err, ErrClosed) {
+			t.Errorf("after Close: got %v", err)
+		}
+		close(hang)
+	})
+}
+
+// TestExpiredInFile looks for what has expired in the file.
+func TestExpiredInFile(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "state")
 	synctest.Test(t, func(t *testing.T) {
 		var j journal
 		m := openFile(t, path, &j)
-		var writes, took atomic.Int64
-		m.keeper.write = func(string, state) error {
-			writes.Add(1)
-			time.Sleep(time.Duration(took.Load()))
-			return nil
+		put(t, m, "short", "1", time.Second)
+		put(t, m, "long", "1", time.Hour)
+		time.Sleep(sweepEvery)
+		put(t, m, "key", "1", 0)
+		if got := inFile(t, path).entries; len(got) != 2 {
+			t.Errorf("the file has %v", got)
 		}
-		busy := func(d time.Duration) int64 {
-			before := writes.Load()
-			for begin := time.Now(); time.Since(begin) < d; time.Sleep(10 * time.Millisecond) {
-				put(t, m, "key", time.Now().String(), 0)
-			}
-			synctest.Wait()
-			return writes.Load() - before
-		}
-		if got := busy(10 * time.Second); got < 9 || got > 11 {
-			t.Errorf("written %d times in 10 seconds", got)
-		}
-		took.Store(int64(time.Second))
-		busy(keepEvery)
-		if got := busy(210 * time.Second); got < 9 || got > 11 {
-			t.Errorf("while it takes a second: written %d times in 210 seconds", got)
-		}
-		took.Store(0)
-		time.Sleep(time.Hour)
-		synctest.Wait()
-		before := writes.Load()
-		time.Sleep(time.Hour)
-		synctest.Wait()
-		if after := writes.Load(); after != before {
-			t.Errorf("written %d times without a change", after-before)
+		if want := (size{entries: 2, bytes: 9}); m.used != want {
+			t.Errorf("%+v are used, want %+v", m.used, want)
 		}
 		if err := m.Close(); err != nil {
 			t.Error(err)
@@ -183,51 +400,40 @@ func TestKeptSeldom(t *testing.T) {
 	})
 }
 
-func TestDiskFull(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "state")
-	synctest.Test(t, func(t *testing.T) {
-		var j journal
-		m := openFile(t, path, &j)
-		full := errors.New("no space left")
-		var isFull atomic.Bool
-		isFull.Store(true)
-		m.keeper.write = func(path string, s state) error {
-			if isFull.Load() {
-				return full
-			}
-			return replaceState(path, s)
+// TestSweepingMuch has more expire than goes away at once.
+func TestSweepingMuch(t *testing.T) {
+	now := kept
+	m := NewMemory(func() time.Time { return now })
+	changes := make([]Change, 2*sweepMost+1)
+	for i := range changes {
+		changes[i] = Change{Key: fmt.Sprint(i), Data: []byte("data"), TTL: time.Second}
+	}
+	if _, err := m.Swap(t.Context(), changes...); err != nil {
+		t.Fatal(err)
+	}
+	now = now.Add(sweepEvery)
+	for _, want := range []int{sweepMost + 1, 1, 0} {
+		if _, err := m.Swap(t.Context()); err != nil {
+			t.Fatal(err)
 		}
-		put(t, m, "key", "one", 0)
-		time.Sleep(time.Minute)
-		synctest.Wait()
-		if got := j.take(); strings.Count(got, "\n") != 1 || !strings.Contains(got, "level=ERROR") || !strings.Contains(got, path) || !strings.Contains(got, "no space left") {
-			t.Errorf("logged %s, want one error", got)
+		if got := len(m.entries); got != want || m.used.entries != want {
+			t.Errorf("%d entries are left, counted as %d, want %d", got, m.used.entries, want)
 		}
-		wantData(t, m, "key", "one")
-		isFull.Store(false)
-		time.Sleep(2 * keepEvery)
-		synctest.Wait()
-		if got := j.take(); !strings.Contains(got, "state file is written again") {
-			t.Errorf("logged %s", got)
-		}
-		if got := string(inFile(t, path).entries["key"].Data); got != "one" {
-			t.Errorf("the file holds %q", got)
-		}
-		isFull.Store(true)
-		if err := m.Close(); !errors.Is(err, full) {
-			t.Errorf("closing: got %v", err)
-		}
-		if err := m.Close(); err != nil {
-			t.Errorf("closing again: got %v", err)
-		}
-	})
+	}
 }
 
-// TestReplace fails to write a file.
-func TestReplace(t *testing.T) {
+// TestCreate fails to make a file.
+func TestCreate(t *testing.T) {
 	dir := t.TempDir()
 	path := filepath.Join(dir, "state")
-	if err := replaceState(path, someState()); err != nil {
+	create := func(path string, s state) error {
+		file, err := createState(path, s)
+		if err == nil {
+			err = file.close()
+		}
+		return err
+	}
+	if err := create(path, someState()); err != nil {
 		t.Fatal(err)
 	}
 	// What was left by a crash does not matter.
@@ -236,20 +442,20 @@ func TestReplace(t *testing.T) {
 	}
 	other := someState()
 	other.version = 70
-	if err := replaceState(path, other); err != nil {
+	if err := create(path, other); err != nil {
 		t.Fatal(err)
 	}
 	if got := inFile(t, path).version; got != 70 {
 		t.Errorf("the file has version %d", got)
 	}
-	if err := replaceState(filepath.Join(dir, "none", "state"), other); err == nil {
+	if err := create(filepath.Join(dir, "none", "state"), other); err == nil {
 		t.Error("there was no folder, and no error")
 	}
 	folder := filepath.Join(dir, "folder")
 	if err := os.Mkdir(folder, 0o700); err != nil {
 		t.Fatal(err)
 	}
-	if err := replaceState(folder, other); err == nil {
+	if err := create(folder, other); err == nil {
 		t.Error("a folder was replaced")
 	}
 	if _, err := os.Stat(folder + ".next"); !errors.Is(err, os.ErrNotExist) {
@@ -261,7 +467,7 @@ func TestReplace(t *testing.T) {
 func TestPutAside(t *testing.T) {
 	good := written(t, someState())
 	for name, content := range map[string]string{
-		"torn": string(good[:len(good)-9]), "foreign": "root:x:0:0\n", "empty": "", "damaged": strings.Replace(string(good), `"key":"text"`, `"key":"test"`, 1),
+		"torn": string(good[:len(good)/2]), "foreign": "root:x:0:0\n", "empty": "", "damaged": strings.Replace(string(good), `{"a":`, `{"b":`, 1),
 	} {
 		t.Run(name, func(t *testing.T) {
 			path := filepath.Join(t.TempDir(), "state")

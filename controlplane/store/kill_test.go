@@ -3,28 +3,29 @@ package store
 import (
 	"bufio"
 	"fmt"
+	"log/slog"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strconv"
-	"strings"
+	"sync"
 	"testing"
-	"time"
 )
 
-// writing names the variable that makes this test a process that writes a file in
-// its folder without end.
-const writing = "TOLLGATE_TEST_WRITE_STATE"
+const (
+	// writing names the variable that makes this test a process that changes a
+	// store in its folder without end.
+	writing = "TOLLGATE_TEST_WRITE_STATE"
+	writers = 20
+)
 
-// TestKilledWhileWriting kills a process that writes its state. The file is whole
-// each time, and has all that the process said was in it.
+// TestKilledWhileWriting kills a process that changes its store. All that it was
+// answered is in the file, and nothing but what it was waiting for.
 func TestKilledWhileWriting(t *testing.T) {
 	if os.Getenv(writing) != "" {
 		writeForEver(t, "state")
 	}
 	dir := t.TempDir()
-	path := filepath.Join(dir, "state")
-	for i := range 3 {
+	for kill := range 5 {
 		process := exec.CommandContext(t.Context(), os.Args[0], "-test.run", "^TestKilledWhileWriting$")
 		process.Dir = dir
 		process.Env = append(os.Environ(), writing+"=1")
@@ -35,50 +36,63 @@ func TestKilledWhileWriting(t *testing.T) {
 		if err := process.Start(); err != nil {
 			t.Fatal(err)
 		}
-		said := 0
-		lines := bufio.NewScanner(out)
-		for said <= i && lines.Scan() {
-			said, err = strconv.Atoi(lines.Text())
-			if err != nil {
+		var said [writers]int
+		lines, count := bufio.NewScanner(out), 0
+		for lines.Scan() {
+			var writer, number int
+			if _, err := fmt.Sscan(lines.Text(), &writer, &number); err != nil {
 				t.Fatalf("the process says %q", lines.Text())
 			}
-		}
-		// It is killed in the middle of the next.
-		for begin := time.Now(); time.Since(begin) < time.Minute; time.Sleep(100 * time.Microsecond) {
-			if _, err := os.Stat(path + ".next"); err == nil {
-				break
+			said[writer] = number
+			if count++; count == 300+77*kill {
+				// It goes on, and what it says in the meantime is in the pipe.
+				if err := process.Process.Kill(); err != nil {
+					t.Fatal(err)
+				}
 			}
-		}
-		if err := process.Process.Kill(); err != nil {
-			t.Fatal(err)
 		}
 		_ = process.Wait() // It was killed.
 		var j journal
-		m := openFile(t, path, &j)
-		values, _, err := m.Get(t.Context(), "29")
-		if err != nil {
-			t.Fatal(err)
-		}
-		if got, err := strconv.Atoi(strings.TrimLeft(string(values[0].Data), "0")); err != nil || got < said {
-			t.Fatalf("kill %d: the file has %d, %v, and had %d; %s", i, got, err, said, j.take())
+		m := openFile(t, filepath.Join(dir, "state"), &j)
+		for writer := range writers {
+			values, _, err := m.Get(t.Context(), fmt.Sprint(writer))
+			if err != nil {
+				t.Fatal(err)
+			}
+			got := 0
+			if data := values[0].Data; data != nil {
+				if _, err := fmt.Sscan(string(data), &got); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if got != said[writer] && got != said[writer]+1 {
+				t.Errorf("kill %d: writer %d was answered %d, and the file has %d; %s", kill, writer, said[writer], got, j.take())
+			}
 		}
 		if err := m.Close(); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Remove(filepath.Join(dir, "state")); err != nil {
 			t.Fatal(err)
 		}
 	}
 }
 
-// writeForEver says each number that the file has.
+// writeForEver has writers count up, each in an entry of its own, and says each
+// number once it was answered.
 func writeForEver(t *testing.T, path string) {
-	for number := int64(1); ; number++ {
-		// They are many, so that writing takes long.
-		entries := map[string]entry{}
-		for i := range 30 {
-			entries[fmt.Sprint(i)] = entry{Value: Value{Data: fmt.Appendf(nil, "%010000d", number), Version: number}}
-		}
-		if err := replaceState(path, state{version: number, entries: entries}); err != nil {
-			t.Fatal(err)
-		}
-		fmt.Println(number)
+	m, err := OpenMemory(path, nil, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
 	}
+	var counting sync.WaitGroup
+	for writer := range writers {
+		counting.Go(func() {
+			for number := 1; ; number++ {
+				put(t, m, fmt.Sprint(writer), fmt.Sprint(number), 0)
+				fmt.Println(writer, number)
+			}
+		})
+	}
+	counting.Wait()
 }

@@ -3,7 +3,6 @@ package store
 import (
 	"context"
 	"errors"
-	"fmt"
 	"sync"
 	"time"
 )
@@ -29,13 +28,12 @@ type Memory struct {
 	room size
 
 	mu      sync.Mutex
-	entries map[string]entry
+	entries map[string]entry // with a keeper, only its goroutine changes them
 	used    size
 	version int64     // the last that was given
 	read    time.Time // what now told last
 	latest  time.Time // the store's time as last told
 	swept   time.Time
-	changed bool // since it was last kept
 	closed  bool
 
 	keeper *keeper // nil if it is kept nowhere
@@ -75,90 +73,30 @@ func (m *Memory) Get(ctx context.Context, keys ...string) ([]Value, time.Time, e
 	return values, now, nil
 }
 
-// Swap makes each change whose key still has the version that it names. It does
-// not wait for the file.
+// Swap makes each change whose key still has the version that it names. In a Memory
+// with a file it returns when that is on the disk, and no Get tells of it before.
+// While the file cannot be written it fails.
 func (m *Memory) Swap(ctx context.Context, changes ...Change) ([]bool, error) {
 	if err := checkChanges(changes); err != nil {
 		return nil, err
+	}
+	if m.keeper != nil {
+		return m.keeper.swap(ctx, changes)
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if err := m.usableLocked(ctx); err != nil {
 		return nil, err
 	}
-	now := m.timeLocked()
-	if now.Sub(m.swept) >= sweepEvery {
-		m.sweepLocked(now)
-	}
-	made := make([]bool, len(changes))
-	for i, c := range changes {
-		if m.findLocked(c.Key, now).Version != c.Version {
-			continue
-		}
-		if err := m.changeLocked(c, now); err != nil {
-			return nil, err
-		}
-		made[i] = true
-	}
-	return made, nil
+	b := m.beginLocked()
+	made, err := b.swap(changes)
+	m.applyLocked(b)
+	return made, err
 }
 
-// changeLocked makes a change.
-func (m *Memory) changeLocked(c Change, now time.Time) error {
-	if !m.fitsLocked(c) {
-		if now.Sub(m.swept) >= sweepFullEvery {
-			m.sweepLocked(now)
-		}
-		if !m.fitsLocked(c) {
-			return fmt.Errorf("%w: it holds %d entries of %d bytes, and may hold %d of %d", ErrFull, m.used.entries, m.used.bytes, m.room.entries, m.room.bytes)
-		}
-	}
-	m.dropLocked(c.Key)
-	m.markLocked()
-	if c.Data == nil {
-		return nil
-	}
-	m.version++
-	e := entry{Value: Value{Data: c.Data, Version: m.version}}
-	if c.TTL > 0 {
-		e.until = now.Add(c.TTL)
-	}
-	m.putLocked(c.Key, e)
-	return nil
-}
-
-// fitsLocked says whether there is room for a change. What makes room always
-// fits.
-func (m *Memory) fitsLocked(c Change) bool {
-	old, had := m.entries[c.Key]
-	if c.Data == nil || had && len(c.Data) <= len(old.Data) {
-		return true
-	}
-	after := m.used
-	if had {
-		after.bytes += len(c.Data) - len(old.Data)
-	} else {
-		after.entries++
-		after.bytes += len(c.Key) + len(c.Data)
-	}
-	return after.entries <= m.room.entries && after.bytes <= m.room.bytes
-}
-
-func (m *Memory) putLocked(key string, e entry) {
-	m.entries[key] = e
-	m.used.entries++
-	m.used.bytes += len(key) + len(e.Data)
-}
-
-func (m *Memory) dropLocked(key string) {
-	if e, had := m.entries[key]; had {
-		delete(m.entries, key)
-		m.used.entries--
-		m.used.bytes -= len(key) + len(e.Data)
-	}
-}
-
-// Close forgets everything, once it is in the file. Closing twice does nothing.
+// Close ends the use of the store and of its file. What Swap was answered is in the
+// file already, so it fails, and lets go of nothing, if the disk does not answer for
+// some seconds. Closing twice does nothing.
 func (m *Memory) Close() error {
 	m.mu.Lock()
 	closed := m.closed
@@ -167,14 +105,10 @@ func (m *Memory) Close() error {
 	if closed {
 		return nil
 	}
-	var err error
 	if m.keeper != nil {
-		err = m.keeper.end()
+		return m.keeper.end()
 	}
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	m.entries, m.used = nil, size{}
-	return err
+	return nil
 }
 
 func (m *Memory) usableLocked(ctx context.Context) error {
@@ -208,21 +142,3 @@ func (m *Memory) findLocked(key string, now time.Time) Value {
 }
 
 func (e entry) expired(now time.Time) bool { return !e.until.IsZero() && !now.Before(e.until) }
-
-// sweepLocked lets go of values whose time has passed.
-func (m *Memory) sweepLocked(now time.Time) {
-	m.swept = now
-	for key, e := range m.entries {
-		if e.expired(now) {
-			m.dropLocked(key)
-		}
-	}
-}
-
-// markLocked has the file written.
-func (m *Memory) markLocked() {
-	if m.keeper != nil && !m.changed {
-		m.changed = true
-		m.keeper.wake()
-	}
-}

@@ -1,30 +1,47 @@
 package store
 
 import (
-	"bufio"
 	"bytes"
-	"crypto/sha256"
-	"encoding/hex"
+	"encoding/binary"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"hash"
+	"hash/crc32"
 	"io"
-	"strings"
+	"io/fs"
+	"maps"
+	"os"
+	"path/filepath"
+	"runtime/debug"
+	"slices"
 	"time"
-	"unicode/utf8"
+
+	bolt "go.etcd.io/bbolt"
+	bolterrors "go.etcd.io/bbolt/errors"
 )
 
-// A state file has lines of JSON: a stateHead, a stateEntry for each entry, and a
-// stateEnd.
+// A state file is a database of bbolt, which writes it so that a crash leaves it as
+// it was before a transaction or after it. It has two buckets: one with a stateHead,
+// in JSON, the other with the entries. Each value is sealed, since bbolt has no
+// checksums of data.
 
 const (
 	// stateFormat is what files say that can be read here.
 	stateFormat = "tollgate-state/1"
-	// maxLine is the length of the longest line: of a value of which each byte
-	// is escaped, and the rest.
-	maxLine = 2*MaxDataBytes + 6*MaxKeyBytes + 1<<10
+	// fillBytes is about how much is written in one transaction when a file is
+	// made.
+	fillBytes = 16 << 20
 )
+
+var (
+	headBucket  = []byte("tollgate")
+	headKey     = []byte("head")
+	entryBucket = []byte("entries")
+)
+
+// errBadState says that a file is not what it should be, in contrast to a disk that
+// fails.
+var errBadState = errors.New("it was changed or damaged")
 
 // state is what a file keeps of a Memory.
 type state struct {
@@ -40,164 +57,280 @@ type stateHead struct {
 	Entries int       `json:"entries"`
 }
 
-type stateEntry struct {
-	Key     string     `json:"key"`
-	Version int64      `json:"version"`
-	Until   *time.Time `json:"until,omitempty"`
-	// One of them: Text if the value can be read.
-	Text   *string `json:"text,omitempty"`
-	Base64 []byte  `json:"base64,omitempty"`
-}
+// stateFile is a file that is open for writing. One goroutine may use it.
+type stateFile struct{ db *bolt.DB }
 
-type stateEnd struct {
-	SHA256 string `json:"sha256"` // of all lines before, in hexadecimal
-}
-
-// write writes s to w.
-func (s state) write(w io.Writer) error {
-	sum := sha256.New()
-	buffered := bufio.NewWriterSize(io.MultiWriter(w, sum), 1<<16)
-	lines := json.NewEncoder(buffered)
-	lines.SetEscapeHTML(false)
-	if err := lines.Encode(stateHead{stateFormat, s.time, s.version, len(s.entries)}); err != nil {
-		return err
+// createState makes the file of a path, or puts it in the place of another. After a
+// crash there is the old one or the new one. Only its owner can read it.
+func createState(path string, s state) (*stateFile, error) {
+	// The lock is ours, so this name is, too.
+	next := path + ".next"
+	if err := os.Remove(next); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, err
 	}
-	for key, e := range s.entries {
-		line := stateEntry{Key: key, Version: e.Version}
-		if !e.until.IsZero() {
-			line.Until = &e.until
+	file, err := fillState(next, s)
+	if err == nil {
+		err = os.Rename(next, path)
+		if err == nil {
+			err = syncFolder(filepath.Dir(path))
 		}
-		if text := string(e.Data); readable(text) {
-			line.Text = &text
-		} else {
-			line.Base64 = e.Data
+		if err == nil {
+			return file, nil
 		}
-		if err := lines.Encode(line); err != nil {
+		err = errors.Join(err, file.close())
+	}
+	if removeErr := os.Remove(next); !errors.Is(removeErr, fs.ErrNotExist) {
+		err = errors.Join(err, removeErr)
+	}
+	return nil, err
+}
+
+// fillState makes a file that was not there.
+func fillState(path string, s state) (*stateFile, error) {
+	db, err := bolt.Open(path, 0o600, &bolt.Options{
+		Timeout: time.Nanosecond, NoSync: true,
+		// What is free is found out when a file is read, so it need not be in it.
+		NoFreelistSync: true, FreelistType: bolt.FreelistMapType,
+	})
+	if err != nil {
+		return nil, err
+	}
+	file := &stateFile{db: db}
+	err = file.fill(s)
+	if err == nil {
+		err = db.Sync()
+	}
+	if err != nil {
+		return nil, errors.Join(err, file.close())
+	}
+	db.NoSync = false
+	return file, nil
+}
+
+func (f *stateFile) fill(s state) error {
+	part, size := map[string]entry{}, 0
+	for _, key := range slices.Sorted(maps.Keys(s.entries)) {
+		part[key] = s.entries[key]
+		if size += len(key) + len(s.entries[key].Data); size < fillBytes {
+			continue
+		}
+		if err := f.commit(part, stateHead{}); err != nil {
 			return err
 		}
+		part, size = map[string]entry{}, 0
 	}
-	if err := buffered.Flush(); err != nil {
-		return err
-	}
-	return json.NewEncoder(w).Encode(stateEnd{hex.EncodeToString(sum.Sum(nil))})
+	return f.commit(part, stateHead{stateFormat, s.time, s.version, len(s.entries)})
 }
 
-// readable says whether a value can stand in a file as it is.
-func readable(text string) bool {
-	return utf8.ValidString(text) && !strings.ContainsFunc(text, func(r rune) bool { return r < ' ' || r == '\u2028' || r == '\u2029' })
-}
-
-// readState reads what write wrote. Its errors say what is wrong with the file.
-func readState(r io.Reader) (state, error) {
-	lines := stateLines{in: bufio.NewReaderSize(r, 1<<16), sum: sha256.New()}
-	var head stateHead
-	switch err := lines.next(&head); {
-	case errors.Is(err, io.EOF):
-		return state{}, errors.New("is empty")
-	case err != nil || !strings.HasPrefix(head.Format, "tollgate-state/"):
-		return state{}, errors.New("is no state file of tollgate")
-	case head.Format != stateFormat:
-		return state{}, fmt.Errorf("has the format %q, can read %q", head.Format, stateFormat)
-	case head.Version < 0 || head.Entries < 0 || head.Entries > maxEntries:
-		return state{}, fmt.Errorf("line 1: version %d and %d entries, must be 0 or more, and at most %d entries", head.Version, head.Entries, maxEntries)
-	}
-	s := state{time: head.Time, version: head.Version, entries: map[string]entry{}}
-	for range head.Entries {
-		if err := lines.entry(&s); err != nil {
-			return state{}, lines.wrong(err)
+// commit writes entries, and takes away those of version 0. It returns when they are
+// on the disk, wholly. After an error, transaction says what to think of the file.
+func (f *stateFile) commit(entries map[string]entry, head stateHead) error {
+	return f.db.Update(func(tx *bolt.Tx) error {
+		bucket, err := tx.CreateBucketIfNotExists(entryBucket)
+		if err != nil {
+			return err
 		}
+		for _, key := range slices.Sorted(maps.Keys(entries)) {
+			e := entries[key]
+			if e.Version == 0 {
+				err = bucket.Delete([]byte(key))
+			} else {
+				err = bucket.Put([]byte(key), seal([]byte(key), e.encode()))
+			}
+			if err != nil {
+				return err
+			}
+		}
+		text, err := json.Marshal(head)
+		if err != nil {
+			return err
+		}
+		if bucket, err = tx.CreateBucketIfNotExists(headBucket); err != nil {
+			return err
+		}
+		return bucket.Put(headKey, seal(headKey, text))
+	})
+}
+
+// transaction returns the number of the last transaction that is in the file. If a
+// commit has failed and it is the same as before, all of that is on the disk, and the
+// file is as good as it was. Otherwise nobody knows what is on the disk, now or after
+// the next commit, so a new file must be made.
+func (f *stateFile) transaction() (number int, err error) {
+	err = f.db.View(func(tx *bolt.Tx) error {
+		number = tx.ID()
+		return nil
+	})
+	return number, err
+}
+
+func (f *stateFile) close() error { return f.db.Close() }
+
+// readState reads the file of a path. An error that is errBadState says what is wrong
+// with the file, any other why it cannot be read.
+func readState(path string) (s state, err error) {
+	info, err := os.Stat(path)
+	switch {
+	case err != nil:
+		return state{}, err
+	case !info.Mode().IsRegular():
+		return state{}, fmt.Errorf("%s is no regular file", path)
+	case info.Size() == 0:
+		return state{}, fmt.Errorf("is empty: %w", errBadState)
 	}
-	want := hex.EncodeToString(lines.sum.Sum(nil))
-	var end stateEnd
-	if err := lines.next(&end); err != nil {
-		return state{}, lines.wrong(err)
+	if err := readThrough(path); err != nil {
+		return state{}, err
 	}
-	if end.SHA256 != want {
-		return state{}, fmt.Errorf("line %d: SHA-256 %q, but the lines before have %s: it was changed or damaged", lines.number, end.SHA256, want)
+	// In a damaged file bbolt reads what is not there, or panics.
+	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
+	defer func() {
+		if p := recover(); p != nil {
+			s, err = state{}, fmt.Errorf("cannot be read: %v: %w", p, errBadState)
+		}
+	}()
+	db, err := bolt.Open(path, 0, &bolt.Options{ReadOnly: true, Timeout: time.Nanosecond})
+	var failed *fs.PathError
+	switch {
+	case errors.As(err, &failed):
+		return state{}, err
+	case errors.Is(err, bolterrors.ErrTimeout):
+		return state{}, fmt.Errorf("%s: another process uses it", path)
+	case err != nil:
+		return state{}, fmt.Errorf("is no state file of tollgate: %w: %w", err, errBadState)
 	}
-	if _, err := lines.in.ReadByte(); !errors.Is(err, io.EOF) {
-		return state{}, fmt.Errorf("goes on after its last line, %d", lines.number)
+	defer db.Close()
+	err = db.View(func(tx *bolt.Tx) error { return s.read(tx, info.Size()) })
+	if err != nil {
+		return state{}, fmt.Errorf("%w: %w", err, errBadState)
 	}
 	return s, nil
 }
 
-// stateLines are the lines of a file that is being read.
-type stateLines struct {
-	in     *bufio.Reader
-	sum    hash.Hash
-	number int
-	line   []byte
-}
-
-// next decodes the next line. Its error is io.EOF at the end of the file.
-func (l *stateLines) next(into any) error {
-	l.number++
-	l.line = l.line[:0]
-	for {
-		part, err := l.in.ReadSlice('\n')
-		l.line = append(l.line, part...)
-		switch {
-		case errors.Is(err, bufio.ErrBufferFull) && len(l.line) <= maxLine:
-			continue
-		case errors.Is(err, bufio.ErrBufferFull):
-			return fmt.Errorf("is longer than %d bytes", maxLine)
-		case errors.Is(err, io.EOF) && len(l.line) > 0:
-			return io.ErrUnexpectedEOF
-		case err != nil:
-			return err
-		}
-		break
-	}
-	l.sum.Write(l.line)
-	d := json.NewDecoder(bytes.NewReader(l.line))
-	d.DisallowUnknownFields()
-	if err := d.Decode(into); errors.Is(err, io.EOF) {
-		return errors.New("is an empty line")
-	} else if err != nil {
+// readThrough reads a file for nothing, to tell a disk that fails, where it can be
+// told: in memory that is mapped to the file it looks like damage.
+func readThrough(path string) error {
+	file, err := os.Open(path)
+	if err != nil {
 		return err
 	}
-	if _, err := d.Token(); !errors.Is(err, io.EOF) {
-		return errors.New("has more than one value")
-	}
-	return nil
+	defer file.Close()
+	_, err = io.Copy(io.Discard, file)
+	return err
 }
 
-// entry adds the entry of the next line to s.
-func (l *stateLines) entry(s *state) error {
-	var e stateEntry
-	if err := l.next(&e); err != nil {
-		return err
+// read reads all of a file of so many bytes.
+func (s *state) read(tx *bolt.Tx, size int64) error {
+	if tx.Size() > size {
+		return fmt.Errorf("has %d bytes, must have %d: it was cut", size, tx.Size())
 	}
-	data := e.Base64
-	if e.Text != nil {
-		data = []byte(*e.Text)
+	bucket, entries := tx.Bucket(headBucket), tx.Bucket(entryBucket)
+	if bucket == nil || entries == nil {
+		return errors.New("is no state file of tollgate")
 	}
-	_, twice := s.entries[e.Key]
+	text, err := unseal(headKey, bucket.Get(headKey))
+	if err != nil {
+		return fmt.Errorf("its head %w", err)
+	}
+	var head stateHead
+	if err := json.Unmarshal(text, &head); err != nil {
+		return fmt.Errorf("its head: %w", err)
+	}
 	switch {
-	case e.Text != nil && e.Base64 != nil || data == nil:
-		return errors.New("must have one of text and base64")
-	case twice:
-		return fmt.Errorf("key %q is there twice", e.Key)
-	case e.Version < 1 || e.Version > s.version:
-		return fmt.Errorf("version %d, must be from 1 to %d", e.Version, s.version)
-	case len(data) > MaxDataBytes:
-		return fmt.Errorf("%d bytes, must be at most %d", len(data), MaxDataBytes)
+	case head.Format != stateFormat:
+		return fmt.Errorf("has the format %q, can read %q", head.Format, stateFormat)
+	case head.Version < 0 || head.Entries < 0 || head.Entries > maxEntries:
+		return fmt.Errorf("its head has version %d and %d entries, must be 0 or more, and at most %d entries", head.Version, head.Entries, maxEntries)
 	}
-	if err := checkKey(e.Key); err != nil {
-		return err
+	*s = state{time: head.Time, version: head.Version, entries: make(map[string]entry)}
+	err = entries.ForEach(func(key, value []byte) error {
+		e, err := decodeEntry(key, value)
+		if err == nil && (e.Version < 1 || e.Version > head.Version) {
+			err = fmt.Errorf("has version %d, must be from 1 to %d", e.Version, head.Version)
+		}
+		if err != nil {
+			return fmt.Errorf("entry %.80q %w", key, err)
+		}
+		s.entries[string(key)] = e
+		return nil
+	})
+	if err == nil && len(s.entries) != head.Entries {
+		err = fmt.Errorf("has %d entries, must have %d", len(s.entries), head.Entries)
 	}
-	kept := entry{Value: Value{Data: data, Version: e.Version}}
-	if e.Until != nil {
-		kept.until = *e.Until
-	}
-	s.entries[e.Key] = kept
-	return nil
+	return err
 }
 
-// wrong says where an error was found.
-func (l *stateLines) wrong(err error) error {
-	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
-		return fmt.Errorf("ends in line %d, before its last line: it was not written to its end", l.number)
+// entryHead is the length of what stands before the data of an entry: its version,
+// and until when it stays, in seconds and nanoseconds since 1970, 0 for ever.
+const entryHead = 8 + 8 + 4
+
+// encode returns what decodeEntry unseals.
+func (e entry) encode() []byte {
+	b := make([]byte, 0, entryHead+len(e.Data))
+	b = binary.BigEndian.AppendUint64(b, uint64(e.Version))
+	var seconds, nanoseconds int64
+	if !e.until.IsZero() {
+		seconds, nanoseconds = e.until.Unix(), int64(e.until.Nanosecond())
 	}
-	return fmt.Errorf("line %d: %w", l.number, err)
+	b = binary.BigEndian.AppendUint64(b, uint64(seconds))
+	b = binary.BigEndian.AppendUint32(b, uint32(nanoseconds))
+	return append(b, e.Data...)
+}
+
+// decodeEntry reads the value of a key. The error goes on after what it is of.
+func decodeEntry(key, value []byte) (entry, error) {
+	b, err := unseal(key, value)
+	switch {
+	case err != nil:
+		return entry{}, err
+	case len(b) < entryHead:
+		return entry{}, fmt.Errorf("has %d bytes, must have at least %d", len(b), entryHead)
+	case len(b) > entryHead+MaxDataBytes:
+		return entry{}, fmt.Errorf("has %d bytes of data, must have at most %d", len(b)-entryHead, MaxDataBytes)
+	}
+	if err := checkKey(string(key)); err != nil {
+		return entry{}, fmt.Errorf("cannot be: %w", err)
+	}
+	// What bbolt returns is of the file, and goes away with it.
+	e := entry{Value: Value{Version: int64(binary.BigEndian.Uint64(b)), Data: append([]byte{}, b[entryHead:]...)}}
+	seconds, nanoseconds := int64(binary.BigEndian.Uint64(b[8:])), binary.BigEndian.Uint32(b[16:])
+	if nanoseconds >= uint32(time.Second) {
+		return entry{}, fmt.Errorf("stays for %d nanoseconds, must be less than a second", nanoseconds)
+	}
+	if seconds != 0 || nanoseconds != 0 {
+		e.until = time.Unix(seconds, int64(nanoseconds)).UTC()
+	}
+	return e, nil
+}
+
+// seal puts the checksum of a key and its value before the value.
+func seal(key, value []byte) []byte {
+	return append(checksum(key, value), value...)
+}
+
+// unseal returns what seal was given. The error goes on after what it is of.
+func unseal(key, sealed []byte) ([]byte, error) {
+	if len(sealed) < crc32.Size {
+		return nil, fmt.Errorf("has %d bytes, must have at least %d", len(sealed), crc32.Size)
+	}
+	sum, value := sealed[:crc32.Size], sealed[crc32.Size:]
+	if want := checksum(key, value); !bytes.Equal(sum, want) {
+		return nil, fmt.Errorf("has the checksum %x, must have %x", sum, want)
+	}
+	return value, nil
+}
+
+func checksum(key, value []byte) []byte {
+	sum := crc32.Update(crc32.Checksum(key, castagnoli), castagnoli, value)
+	return binary.BigEndian.AppendUint32(nil, sum)
+}
+
+var castagnoli = crc32.MakeTable(crc32.Castagnoli)
+
+// syncFolder has the disk keep the names in a folder.
+func syncFolder(path string) error {
+	folder, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	return errors.Join(folder.Sync(), folder.Close())
 }

@@ -25,7 +25,7 @@ type storeOptions struct {
 func (o *storeOptions) addFlags(f *pflag.FlagSet) {
 	f.StringVar(&o.address, "store", store.KindMemory, `where to keep what must be remembered of gateways: memory, or the URL of a Redis or Valkey
 (redis://, rediss://, redis-sentinel://, rediss-sentinel://, redis-cluster://, rediss-cluster://)`)
-	f.StringVar(&o.state, "state", "", "file that keeps what is in memory across restarts")
+	f.StringVar(&o.state, "state", "", "file that keeps what is in memory across restarts and crashes")
 	f.StringVar(&o.passwordFile, "store-password-file", "", "file with the password for the store, in place of one in its URL")
 	f.StringVar(&o.ca, "store-ca", "", "file with the authorities, PEM, of which the store's servers must present a certificate")
 }

@@ -1,0 +1,6 @@
+//go:build !race
+
+package store
+
+// underRace says that the race detector is there.
+const underRace = false
