@@ -617,3 +617,23 @@ func moves(t *testing.T, nodes []*redistest.Server) {
 	}
 	set(t, s, "key", "three")
 }
+
+// TestDeadlineTellsWhy has a caller with less patience than the address allows: the
+// error says what stood in the way.
+func TestDeadlineTellsWhy(t *testing.T) {
+	server := redistest.Start(t, "--min-replicas-to-write", "1")
+	s := open(t, "redis://"+server.Address+"?timeout=1m", store.Options{})
+	var err error
+	for range 20 { // The time may be over while nothing stands in the way yet.
+		ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
+		_, err = s.Swap(ctx, store.Change{Key: "key", Data: []byte("x")})
+		cancel()
+		if !errors.Is(err, context.DeadlineExceeded) {
+			break
+		}
+		if strings.Contains(err.Error(), "NOREPLICAS") {
+			return
+		}
+	}
+	t.Errorf("got %v, want that copies are missing", err)
+}

@@ -81,7 +81,9 @@ func (r *Redis) do(ctx context.Context, requests []*request) error {
 		case <-timer.C:
 		case <-ctx.Done():
 			timer.Stop()
-			if err := caller.Err(); err != nil {
+			if err := caller.Err(); errors.Is(err, context.DeadlineExceeded) {
+				return fmt.Errorf("no good answer in time: %w: %w", err, open[0].err)
+			} else if err != nil {
 				return err
 			}
 			return fmt.Errorf("no good answer within %s: %w", r.address.timeout, open[0].err)
