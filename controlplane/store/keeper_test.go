@@ -111,6 +111,10 @@ func TestKeeping(t *testing.T) {
 		if got := len(inFile(t, path).entries); got != 0 {
 			t.Errorf("begins with %d entries", got)
 		}
+		// Only a power failure would show it.
+		if db := m.keeper.file.db; db.NoSync || db.NoGrowSync {
+			t.Error("the disk is not told to keep what is written")
+		}
 		put(t, m, "key", "one", 0)
 		put(t, m, "short", "1", time.Minute)
 		put(t, m, "long", "2", time.Hour)
