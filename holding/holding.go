@@ -57,6 +57,11 @@ type Holding struct {
 	hungry  bool  // a request was refused, and a report may help
 	needy   bool  // the last report told of a refusal, or of debt
 	useless bool  // the last answer to that brought nothing, so only time will help
+	tells   bool  // what is used is to be told before the next usual report
+	soonest int64 // when another report may help, before the next usual one
+
+	// Until ripe the last of the units may not be used yet.
+	ripe int64
 
 	// left is how much the plan has left for nobody in particular, and grows when
 	// that will next grow, as the last answer said.
@@ -81,6 +86,18 @@ type Holding struct {
 // spare unit after the last request.
 const idleSpare = 60 * second
 
+// A gateway that is given units one by one reports after the time pace again, if it
+// needs more, and after no less than minPace if it is told to be quicker. All
+// reports tell of a holding if none has for the time recent.
+const (
+	pace    = second / 5
+	minPace = second / 10
+	recent  = second / 2
+)
+
+// forever is later than all times.
+const forever = 1<<63 - 1
+
 // NewHolding returns a holding of nothing.
 func NewHolding(account, now int64) *Holding {
 	return &Holding{Account: account, since: now, asked: now, depth: -1}
@@ -95,6 +112,7 @@ func reopen(h *Holding, account, now int64) {
 	h.wanted, h.since, h.asked, h.sent = 0, now, now, 0
 	h.sentEnd, h.toldEnd = 0, 0
 	h.waiting, h.hungry, h.needy, h.useless, h.hurried = false, false, false, false, false
+	h.soonest, h.ripe = 0, 0
 	h.left, h.grows = 0, 0
 	h.shut = 0
 }
@@ -113,11 +131,19 @@ func Room(h *Holding, standing, now int64) bool {
 			return true
 		}
 	}
-	if h.granted-h.used > -standing {
+	if usable(h, now) > -standing {
 		return true
 	}
 	h.hungry = true
 	return false
+}
+
+// usable returns how many units may be used.
+func usable(h *Holding, now int64) int64 {
+	if now < h.ripe {
+		return h.granted - h.used - 1
+	}
+	return h.granted - h.used
 }
 
 // Spend charges a request for which there is Room.
@@ -142,16 +168,26 @@ func end(h *Holding, now int64) {
 }
 
 // Urgent reports whether a report should be sent before its time, because a request
-// was refused, or the standing credit is in use, and a report may help.
-func Urgent(h *Holding) bool {
-	return !h.waiting && !h.useless && (h.hungry || h.used > h.granted)
+// was refused, the standing credit is in use, or others wait to hear what is used, and a
+// report may help.
+func Urgent(h *Holding, now int64) bool {
+	if h.waiting || now < h.soonest {
+		return false
+	}
+	return h.hungry || h.used > h.granted || h.tells && h.used > h.sent
+}
+
+// Due reports whether a report that is made now should tell of h: one that is made for
+// the sake of another bucket needs not, if the last one was a moment ago.
+func Due(h *Holding, now int64) bool {
+	return h.until == 0 || now-h.since >= recent || Urgent(h, now)
 }
 
 // Closed reports whether there is nothing left to remember: it holds and owes nothing,
 // an answer shows that this is known, and it does not wait for a spare unit.
 func Closed(h *Holding, standing, now int64) bool {
 	end(h, now)
-	if h.waiting || h.wanted > 0 || h.interval > 0 || h.granted != h.used {
+	if h.waiting || h.wanted > 0 || h.interval > 0 || h.granted != h.used || now < h.ripe {
 		return false
 	}
 	return h.told == h.used && h.toldEnd == h.part && spareUnit(h, standing, now) == 0
@@ -224,6 +260,7 @@ func Apply(h *Holding, s *usage.Share, sentAt, now int64) {
 	h.shut = 0
 	if s.Account != h.Account {
 		h.useless = true
+		h.soonest = forever
 		return
 	}
 	h.told = h.sent
@@ -234,12 +271,15 @@ func Apply(h *Holding, s *usage.Share, sentAt, now int64) {
 	}
 	end(h, now)
 	judge(h, s)
+	more := s.Granted - h.granted
 	if h.until < until {
 		h.until = until
 	}
 	if h.granted < s.Granted {
 		h.granted = s.Granted
+		h.ripe = now + s.After
 	}
+	h.tells = s.Tell > 0
 	h.keep = s.Keep
 	h.left = s.Left
 	h.grows = now + s.Reset
@@ -248,6 +288,9 @@ func Apply(h *Holding, s *usage.Share, sentAt, now int64) {
 	}
 	if s.Part > h.part {
 		exchange(h, s, now)
+		h.soonest = 0
+	} else {
+		h.soonest = nextReport(h, s, more, sentAt)
 	}
 }
 
@@ -263,11 +306,34 @@ func judge(h *Holding, s *usage.Share) {
 	}
 }
 
+// nextReport returns when another report may help after an answer that has brought so
+// many units more, and no other part.
+func nextReport(h *Holding, s *usage.Share, more, sentAt int64) int64 {
+	if h.interval > 0 {
+		// A part makes its tokens without reports.
+		return forever
+	}
+	next := sentAt + pace
+	if h.tells {
+		next = sentAt + s.Tell
+		if s.Tell < minPace {
+			next = sentAt + minPace
+		}
+	} else if !h.useless && more != 1 {
+		return 0
+	}
+	if h.useless && next < h.grows {
+		next = h.grows
+	}
+	return next
+}
+
 // unanswered takes in that the last report brought no answer for h: the next one
 // tells the same, and need not hurry. How long that will take nobody knows.
 func unanswered(h *Holding) {
 	h.waiting = false
 	h.shut = 0
+	h.soonest = forever
 	if !h.useless {
 		h.useless = true
 		h.grows = 0

@@ -167,7 +167,7 @@ func takeStep(t *testing.T, h *Holding, i int, s step) {
 		}
 		Apply(h, &share, s.sentAt*ms, now)
 	}
-	if got := Urgent(h); s.ask > 0 && got != s.urgent {
+	if got := Urgent(h, now); s.ask > 0 && got != s.urgent {
 		t.Errorf("step %d: urgent %t, want %t", i, got, s.urgent)
 	}
 	if s.closed && !Closed(h, 1, now) {

@@ -201,11 +201,15 @@ func (s *Store) ReportUpTo(most int, now int64) (number int64, entries []usage.E
 			h.mu.Unlock()
 			continue
 		}
+		again = append(again, h)
+		if !Due(h, now) {
+			h.mu.Unlock()
+			continue
+		}
 		e := Report(h, standing, now)
 		h.mu.Unlock()
 		entries = append(entries, e)
 		told[h.kind+" "+h.bucket] = h
-		again = append(again, h)
 		bytes += entryBytes + 2*(len(e.Bucket)+len(e.Plan))
 	}
 
@@ -238,7 +242,7 @@ func (s *Store) Answer(answer *usage.Answer, sentAt, now int64) bool {
 				h.mu.Lock()
 				adopt(s, h, &t, now)
 				Apply(h, share, sentAt, now)
-				hurry(s, h)
+				hurry(s, h, now)
 				h.mu.Unlock()
 			}
 		}

@@ -185,14 +185,14 @@ func takeUnusually(a *Allowance, now int64, d *quota.Decision) {
 			Spend(rate, now)
 		}
 		d.RateLeft, d.RateReset = rateLeft(rate, rateCredit, now)
-		hurry(s, rate)
+		hurry(s, rate, now)
 	}
 	if units != nil {
 		if roomy {
 			Spend(units, now)
 		}
 		d.QuotaLeft, d.QuotaReset = quotaLeft(units, quotaCredit, now)
-		hurry(s, units)
+		hurry(s, units, now)
 	}
 }
 
@@ -202,9 +202,18 @@ func shut(h *Holding, t *tenure, wait, now int64) {
 	if h.opens < now || t.number == 0 {
 		return
 	}
-	h.shut = 1<<63 - 1
+	h.shut = forever
+	if now < h.soonest && !h.waiting {
+		h.shut = h.soonest
+	}
+	if now < h.ripe && h.ripe < h.shut {
+		h.shut = h.ripe
+	}
 	if h.interval > 0 {
-		h.shut = h.fullAt + h.interval - h.depth
+		next := h.fullAt + h.interval - h.depth
+		if next < h.shut {
+			h.shut = next
+		}
 	}
 }
 
@@ -219,8 +228,8 @@ func prepare(s *Store, h *Holding, t *tenure, now int64) int64 {
 }
 
 // hurry asks for a report if h needs one soon.
-func hurry(s *Store, h *Holding) {
-	if !h.hurried && Urgent(h) {
+func hurry(s *Store, h *Holding, now int64) {
+	if !h.hurried && Urgent(h, now) {
 		h.hurried = true
 		s.hurry()
 	}
@@ -247,7 +256,7 @@ func wait(h *Holding, now int64) int64 {
 // rateLeft returns how many requests may pass by a locked holding of a rate limit, and
 // the time until there is one more.
 func rateLeft(h *Holding, credit, now int64) (left, reset int64) {
-	left = h.granted - h.used + credit
+	left = usable(h, now) + credit
 	reset = h.grows - now
 	if left < 0 {
 		left = 0

@@ -96,6 +96,12 @@ type Share struct {
 	// particular, and Reset in how many nanoseconds that will next grow.
 	Left  int64 `json:"left"`
 	Reset int64 `json:"reset"`
+	// Tell is how many nanoseconds are to pass, from when the gateway sent the report,
+	// until it tells what it has used since; 0 is until its next usual report.
+	Tell int64 `json:"tell,omitempty"`
+	// After is in how many nanoseconds the last of the units may be used that are new to
+	// the gateway; 0 is at once.
+	After int64 `json:"after,omitempty"`
 }
 
 // Tenure is what a control plane knows a gateway as, for as long as the two hear of
@@ -167,6 +173,8 @@ func validateShare(s *Share) error {
 		{"fill", s.Fill, maxTokens},
 		{"left", s.Left, most},
 		{"reset", s.Reset, math.MaxInt64},
+		{"tell", s.Tell, maxLasts},
+		{"after", s.After, maxLasts},
 	} {
 		if n.value < 0 || n.value > n.most {
 			return fmt.Errorf("%s: %d, must be from 0 to %d", n.field, n.value, n.most)

@@ -96,6 +96,13 @@ type Share struct {
 	// Left is how much the plan has left besides what gateways hold, for nobody in
 	// particular, and Reset is when that will next grow, in nanoseconds from now.
 	Left, Reset int64
+
+	// Tell is how many nanoseconds are to pass, from when the gateway sent the report,
+	// until it tells what it has used since; 0 is until its next usual report.
+	Tell int64
+	// After is in how many nanoseconds the last of the units may be used that are new to
+	// the gateway; 0 is at once.
+	After int64
 }
 
 // account is what is known of one gateway's dealings with one bucket.

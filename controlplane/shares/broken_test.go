@@ -13,15 +13,16 @@ var mutations = []struct {
 	begin uint64
 }{
 	{"a share ends here before it ends at its gateway", 2},
-	{"what is held when a share ends is forgotten", 57},
-	{"a part grows before another has shrunk", 2},
+	{"what is held when a share ends is forgotten", 58},
+	{"a part grows before another has shrunk", 125},
 	{"what others hold is not counted", 0},
-	{"a grant that was not seen is taken back", 122},
+	{"a grant that was not seen is taken back", 233},
 	{"nothing is set aside for standing credits", 0},
 	{"edits make tokens", 136},
-	{"ranks are free at once", 61},
-	{"a share lasts from its answer", 162},
+	{"ranks are free at once", 199},
+	{"a share lasts from its answer", 1089},
 	{"a gateway takes more than it was granted", 0},
+	{"a token is used before it is there", 0},
 	{"blind writes", 84},
 }
 

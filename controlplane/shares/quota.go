@@ -18,6 +18,12 @@ const (
 	maxSlots       = 2 * slotsPerPeriod
 )
 
+// A want of up to lingers, in nanotokens a second, ends in steps, down to briefly.
+const (
+	lingers = 4 * nano
+	briefly = nano / 4
+)
+
 // slot counts what was consumed before end, and after the end of the one in front.
 type slot struct {
 	end, count int64
@@ -46,7 +52,13 @@ func (r *QuotaRecord) Settle(plan Quota, tenure Tenure, entry Entry, now int64) 
 	}
 	spent, _ := a.tell(&e)
 	r.consume(now, spent, plan)
+	before := a.want
 	a.ask(&e, now)
+	if a.want == 0 && before >= briefly && before <= lingers {
+		// One that asks now and then still wants the unit that it was refused: others
+		// have to be told first that they may not keep it.
+		a.want = before / 2
+	}
 	a.credit = Standing(plan.Reserve(), tenure.Ranks[plan.Horizon()])
 
 	room, pool := r.room(plan)

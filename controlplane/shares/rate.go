@@ -103,17 +103,19 @@ func (r *RateRecord) Settle(plan Rate, tenure Tenure, entry Entry, now int64) Sh
 	}
 	_, returned := a.tell(&e)
 	r.tokens = add(r.tokens, min(returned+a.part.acknowledge(&e), maxTokens)*nano)
+	if a.want == 0 && e.Wanted <= few {
+		// The first ones say little of how fast others will follow.
+		e.Over = max(e.Over, second/2)
+	}
 	a.ask(&e, now)
 	r.limit()
 
 	target := r.divideRate(a, now)
 	r.offer(a, target)
-	keep := r.fairTokens(a, target, now)
-	if grant := min(r.tokens/nano, keep-a.balance()); grant > 0 && a.granted+grant <= maxTotal {
-		a.granted += grant
-		r.tokens -= grant * nano
-	}
-	return Share{
+	tell := r.tell(now)
+	keep := r.fairTokens(a, target, tell > 0, now)
+	r.lend(a, keep)
+	share := Share{
 		Account:  a.number,
 		Granted:  a.granted,
 		Keep:     keep,
@@ -123,9 +125,99 @@ func (r *RateRecord) Settle(plan Rate, tenure Tenure, entry Entry, now int64) Sh
 		Capacity: a.part.capacity,
 		Fill:     a.part.fill,
 		Left:     max(0, r.tokens/nano),
-		Reset:    mulDivUp(int64(plan.Period), 1, max(1, plan.Limit)),
+		Reset:    r.reset(plan),
 	}
+	if a.part.interval == 0 {
+		share.Tell = tell
+	}
+	if a.granted > e.Granted && r.tokens < 0 {
+		// It may be this gateway that was lent the token which is still to come.
+		share.After = min(share.Reset, int64(Life))
+	}
+	return share
 }
+
+// lend gives a tokens one by one, until it has as many as it may keep: those that are
+// there, and the next one if that will be there soon.
+func (r *RateRecord) lend(a *account, keep int64) {
+	wish := min(keep-a.balance(), maxTotal-a.granted)
+	grant := max(0, min(r.tokens/nano, wish))
+	if grant < wish && r.nextIsSoon() {
+		grant++
+	}
+	a.granted += grant
+	r.tokens -= grant * nano
+}
+
+// nextIsSoon reports whether another token will be there before a gateway that is told
+// now comes again, and there is room for it besides those that are there. While one is
+// lent in advance, fewer than none are there, so it is never more than one.
+func (r *RateRecord) nextIsSoon() bool {
+	rate, capacity := r.free()
+	return r.tokens >= 0 && rate > 0 && capacity >= (r.tokens/nano+1)*nano && mulDivUp(nano-r.tokens%nano, second, rate) <= soon
+}
+
+// reset returns the time until there is another token.
+func (r *RateRecord) reset(plan Rate) int64 {
+	rate, capacity := r.free()
+	switch {
+	case rate > 0 && r.tokens < 0:
+		return mulDivUp(-r.tokens, second, rate)
+	case rate > 0 && capacity >= nano:
+		return mulDivUp(nano-r.tokens%nano, second, rate)
+	}
+	return mulDivUp(int64(plan.Period), 1, max(1, plan.Limit))
+}
+
+// single reports whether tokens are lent one by one though they come fast enough for
+// parts. What a gateway does not use of a part is lost, and reports cost less than that,
+// if there is room for the tokens that come from one report to the next.
+func (r *RateRecord) single() bool {
+	return r.rate <= maxSingle && r.capacity <= mulDiv(r.rate, roomy, second) && r.capacity >= mulDiv(r.rate, cramped, second)
+}
+
+// tell returns after how many nanoseconds a gateway is to tell what it has used, 0 for
+// with its usual reports. It matters at once where tokens are lent one by one, there is
+// room for few of them, and most of them are wanted.
+func (r *RateRecord) tell(now int64) int64 {
+	var wanted int64
+	for i := range r.accounts {
+		if a := &r.accounts[i]; a.asks(now) {
+			wanted = add(wanted, a.want)
+		}
+	}
+	switch {
+	case wanted < r.rate/2 || r.capacity > mulDiv(r.rate, roomy, second) || !r.single() && r.rate >= minPart:
+		return 0
+	case r.rate < sparse:
+		return tellSparse
+	}
+	return tellUsual
+}
+
+// When tokens are lent one by one. Rates are in nanotokens a second.
+const (
+	// minPart is how fast a part must be: below they always are.
+	minPart = 4 * nano
+	// maxSingle is up to which rate they are if a bucket has room for what comes in a
+	// time from cramped to roomy.
+	maxSingle = 50 * nano
+	cramped   = 6 * second / 10
+	roomy     = 10 * second
+	// soon is the usual time between two reports, and some more.
+	soon = 12 * second / 10
+	// tellUsual is the time between two reports of what is used, and tellSparse that
+	// below the rate sparse, where it takes a while until a request comes after that
+	// time: with it a report is sent.
+	tellUsual  = second / 5
+	tellSparse = 3 * second / 20
+	sparse     = 20 * nano
+	// few is of how many requests no rate can be told.
+	few = 2
+	// aheadOfTell is for how long a gateway is given tokens in advance that tells what
+	// it uses at once: two such reports.
+	aheadOfTell = 2 * tellUsual
+)
 
 // pool returns the part of a plan that is shared: what there is besides the standing
 // credit.
@@ -202,14 +294,6 @@ func (r *RateRecord) refill(now int64) {
 	r.at = now
 }
 
-// A part must be as fast as this, in nanotokens a second. Tokens that come more slowly
-// are lent one by one, because what a gateway does not use of its part is lost. One that
-// is alone takes nothing away from others.
-const (
-	minPart      = 4 * nano
-	minPartAlone = nano / 2
-)
-
 // target is what a gateway should have of a rate limit.
 type target struct {
 	rate     int64 // nanotokens a second
@@ -248,7 +332,7 @@ func (r *RateRecord) divideRate(a *account, now int64) target {
 			others++
 		}
 	}
-	if t.rate < minPartAlone || t.rate < minPart && others > 0 {
+	if t.rate < minPart || r.single() {
 		return t
 	}
 	// A quarter stays here, for those who come next.
@@ -271,13 +355,17 @@ func headroom(want int64) int64 {
 // offer gives a the part that it should have, as far as there is one to give.
 func (r *RateRecord) offer(a *account, t target) {
 	rate, capacity := r.free()
+	if r.tokens < 0 {
+		// It makes what was lent already.
+		rate = min(rate, 0)
+	}
 	next := part{number: a.part.next()}
 	if t.capacity > 0 {
 		// What others may still have cannot be given.
 		t.rate = min(t.rate, a.part.rate()+rate)
 		tokens, spare := r.capacity/nano, floor(capacity)
 		t.capacity = min(t.capacity, max(a.part.room()+spare-tokens/4, min(a.part.room()+spare, 1+tokens/16)))
-		if t.rate >= minPartAlone && t.capacity > 0 {
+		if t.rate >= minPart/4 && t.capacity > 0 {
 			next.interval, next.capacity = mulDivUp(second, nano, t.rate), t.capacity
 		}
 	}
@@ -307,10 +395,14 @@ func near(a, b int64) bool {
 }
 
 // fairTokens returns how many single tokens a may hold: those who have their part need
-// none, the others enough for two reports.
-func (r *RateRecord) fairTokens(a *account, t target, now int64) int64 {
+// none, the others enough for two reports. Pressed are those who tell at once what they
+// use: nothing is set aside for one that could use less than a whole token until then.
+func (r *RateRecord) fairTokens(a *account, t target, pressed bool, now int64) int64 {
 	pool := max(0, r.tokens/nano)
-	r.needs = r.needs[:0]
+	if r.nextIsSoon() {
+		pool++
+	}
+	needs, all := r.needs[:0], int64(0)
 	for i := range r.accounts {
 		b := &r.accounts[i]
 		pool += min(maxTokens, max(0, b.balance()))
@@ -320,11 +412,25 @@ func (r *RateRecord) fairTokens(a *account, t target, now int64) int64 {
 			if b == a && t.capacity > 0 {
 				want = t.rate
 			}
-			need = mulDivUp(max(0, want-b.part.offered()), ahead, nano)
+			want = max(0, want-b.part.offered())
+			switch {
+			case !pressed:
+				need = mulDivUp(want, ahead, nano)
+			case b == a:
+				need = mulDivUp(want, aheadOfTell, second*nano)
+				all = add(all, need)
+			default:
+				need = mulDiv(want, aheadOfTell, second*nano)
+				all = add(all, mulDivUp(want, aheadOfTell, second*nano))
+			}
 		}
-		r.needs = append(r.needs, need)
+		needs = append(needs, need)
 	}
-	return divide(r.accounts, a, pool, r.needs)
+	r.needs = needs
+	if pressed && !a.asks(now) && all >= pool {
+		return 0
+	}
+	return divide(r.accounts, a, pool, needs)
 }
 
 // Saturation returns what part of the rate gateways have, from 0 to 1.

@@ -391,7 +391,7 @@ func benchmark(b *testing.B, kind string, gateways int) {
 
 // A record that was kept for as long as Keep says is no other than a new one.
 func TestKeep(t *testing.T) {
-	quota, rate := Quota{100, time.Minute}, Rate{10, 30, time.Second}
+	quota, rate := Quota{100, time.Minute}, Rate{100, 100, time.Second}
 	q, r := &QuotaRecord{}, &RateRecord{}
 	tenure := Tenure{Number: 1}
 	e := Entry{Account: 1, Wanted: 20, Over: second}

@@ -96,6 +96,27 @@ type bucket struct {
 	level    float64 // of a rate limit: what would be missing in its bucket
 	last     int64
 	worst    float64 // the largest part of its limit that was used
+
+	central *central // nil if it is not asked
+}
+
+// central is one counter with a rate limit for all gateways, to compare with.
+type central struct {
+	rate     Rate
+	tokens   float64
+	last     int64
+	admitted int
+}
+
+// take asks it for a token.
+func (c *central) take(now int64) {
+	made := float64(c.rate.Limit) / c.rate.Period.Seconds() * float64(now-c.last) / 1e9
+	c.tokens = min(float64(c.rate.Burst), c.tokens+made)
+	c.last = now
+	if c.tokens >= 1 {
+		c.tokens--
+		c.admitted++
+	}
 }
 
 // planAt returns the plan as somebody sees it who hears of edits late.
@@ -252,6 +273,7 @@ type gateway struct {
 	attempts int
 	lastSent int64
 	wake     int64 // numbers timers: only the last counts
+	hurried  bool  // the next report is wanted soon
 	patience int   // after how many attempts it gives a report up
 }
 
@@ -273,7 +295,7 @@ func (g *gateway) start() {
 	g.instance = Instance{uint32(g.place), uint32(g.life), w.random.Uint32(), 0}
 	g.tenure, g.tenureUntil, g.accounts = Tenure{}, 0, 0
 	g.holdings = map[*bucket]*holding.Holding{}
-	g.pending = nil
+	g.pending, g.hurried = nil, false
 	g.patience = 1 + w.random.IntN(20)
 	g.send()
 }
@@ -303,6 +325,9 @@ func (g *gateway) standing(b *bucket) int64 {
 // request is one of a client's.
 func (g *gateway) request(b *bucket) {
 	g.asked[b.name]++
+	if b.central != nil {
+		b.central.take(g.w.now)
+	}
 	if !g.up || g.tenure.Number == 0 {
 		return
 	}
@@ -317,9 +342,29 @@ func (g *gateway) request(b *bucket) {
 		holding.Spend(h, now)
 		b.admit(g.w, g)
 	}
-	if holding.Urgent(h) && g.pending == nil && g.w.now-g.lastSent >= 100*millisecond {
-		g.send()
+	g.hurry(h)
+}
+
+// hurry has a report sent soon if a holding needs one.
+func (g *gateway) hurry(h *holding.Holding) {
+	if g.hurried || !holding.Urgent(h, g.clock()) {
+		return
 	}
+	g.hurried = true
+	if g.pending == nil {
+		g.hasten()
+	}
+}
+
+// hasten sends a report soon.
+func (g *gateway) hasten() {
+	g.wake++
+	wake := g.wake
+	g.later(max(0, g.lastSent+50*millisecond-g.w.now), func() {
+		if g.wake == wake && g.pending == nil {
+			g.send()
+		}
+	})
 }
 
 // send sends a new report.
@@ -333,11 +378,13 @@ func (g *gateway) send() {
 		case h == nil || g.tenure.Number == 0:
 		case holding.Closed(h, g.standing(b), now):
 			delete(g.holdings, b)
+		case !holding.Due(h, now):
 		default:
 			r.entries = append(r.entries, entryOf{b, entry(holding.Report(h, g.standing(b), now))})
 		}
 	}
 	g.pending = r
+	g.hurried = false
 	g.attempts = 0
 	g.lastSent = g.w.now
 	g.try()
@@ -385,7 +432,7 @@ func (g *gateway) take(a answer, sentAt int64) {
 	if sentAt == math.MinInt64 {
 		sentAt = now
 	}
-	g.pending = nil
+	g.pending, g.hurried = nil, false
 	if a.tenure.Number != g.tenure.Number {
 		g.holdings = map[*bucket]*holding.Holding{}
 		g.tenureUntil = 0
@@ -397,8 +444,16 @@ func (g *gateway) take(a answer, sentAt int64) {
 			if g.w.breaks("a gateway takes more than it was granted") {
 				s.share.Granted += min(1, s.share.Granted)
 			}
+			if g.w.breaks("a token is used before it is there") {
+				s.share.After = 0
+			}
 			holding.Apply(h, wire(s.share), sentAt, now)
+			g.hurry(h)
 		}
+	}
+	if g.hurried {
+		g.hasten()
+		return
 	}
 	g.wake++
 	wake := g.wake
@@ -422,6 +477,7 @@ func wire(s Share) *usage.Share {
 	return &usage.Share{
 		Account: s.Account, Granted: s.Granted, Keep: s.Keep, Lasts: s.Lasts,
 		Part: s.Part, Interval: s.Interval, Capacity: s.Capacity, Fill: s.Fill, Left: s.Left, Reset: s.Reset,
+		Tell: s.Tell, After: s.After,
 	}
 }
 

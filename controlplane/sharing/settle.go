@@ -277,5 +277,6 @@ func shareOf(e *usage.Entry, s *shares.Share) usage.Share {
 	return usage.Share{
 		Kind: e.Kind, Bucket: e.Bucket, Account: s.Account, Granted: s.Granted, Keep: s.Keep, Lasts: s.Lasts,
 		Part: s.Part, Interval: s.Interval, Capacity: s.Capacity, Fill: s.Fill, Left: s.Left, Reset: s.Reset,
+		Tell: s.Tell, After: s.After,
 	}
 }
