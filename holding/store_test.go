@@ -464,3 +464,85 @@ func TestConcurrently(t *testing.T) {
 		t.Errorf("%v requests have passed, at most %d by each limit", passed, limit)
 	}
 }
+
+// TestHurriedReport: a report for the sake of one bucket leaves out those that were told
+// of a moment ago, and the next usual one has them again.
+func TestHurriedReport(t *testing.T) {
+	hurries := 0
+	s := newTestStore(10, &hurries)
+	plan := Plan{Name: "apps/p"}
+	slow := s.Get(usage.KindRate, "slow", plan, 0)
+	other := s.Get(usage.KindRate, "other", plan, 0)
+	share := usage.Share{Kind: usage.KindRate, Granted: 5, Keep: 5, Lasts: 15 * second}
+	answer := func(now int64) (told string) {
+		tenure, entries := s.Report(now)
+		a := usage.Answer{Tenure: &usage.Tenure{Number: 1}}
+		for _, e := range entries {
+			told += " " + e.Bucket
+			next := share
+			next.Bucket = e.Bucket
+			next.Account = e.Account
+			if e.Bucket == "slow" {
+				next.Tell = 150 * ms
+			}
+			a.Shares = append(a.Shares, next)
+		}
+		if tenure == 0 && told != "" {
+			t.Errorf("without tenure it tells of%s", told)
+		}
+		s.Answer(&a, now, now)
+		return told
+	}
+	answer(0)
+	Take(NewAllowance(s, slow, nil), 0)
+	Take(NewAllowance(s, other, nil), 0)
+	for _, test := range []struct {
+		at   int64
+		want string
+	}{
+		{1, " slow other"},
+		{200 * ms, " slow"},
+		{400 * ms, " slow"},
+		{600 * ms, " slow other"},
+		{800 * ms, " slow"},
+	} {
+		before := hurries
+		Take(NewAllowance(s, other, nil), test.at)
+		if Take(NewAllowance(s, slow, nil), test.at); hurries == before && test.at > 1 {
+			t.Errorf("after %d ms: no report is asked for", test.at/ms)
+		}
+		if got := answer(test.at); got != test.want {
+			t.Errorf("after %d ms: tells of%s, want%s", test.at/ms, got, test.want)
+		}
+	}
+}
+
+// TestTakeInAdvance: requests are refused until a token is there that was lent before,
+// without a word from anybody, and it is not left before that.
+func TestTakeInAdvance(t *testing.T) {
+	hurries := 0
+	s := newTestStore(10, &hurries)
+	h := s.Get(usage.KindRate, "a", Plan{Name: "apps/p"}, 0)
+	a := NewAllowance(s, h, nil)
+	s.Answer(&usage.Answer{Tenure: &usage.Tenure{Number: 1}}, 0, 0)
+	Take(a, 0)
+	s.Report(0)
+	s.Answer(&usage.Answer{
+		Tenure: &usage.Tenure{Number: 1},
+		Shares: []usage.Share{{Kind: usage.KindRate, Bucket: "a", Account: h.Account, Granted: 1, Keep: 1, Lasts: 15 * second, Tell: 150 * ms, After: 700 * ms}},
+	}, 0, 0)
+	for _, test := range []struct {
+		at   int64
+		want string
+	}{
+		{1, "rate_limited again in 1, rate 0, quota 0"},
+		{2, "rate_limited again in 1, rate 0, quota 0"},
+		{700*ms - 1, "rate_limited again in 1, rate 0, quota 0"},
+		{700 * ms, "ok, rate 0, quota 0"},
+		{701 * ms, "rate_limited again in 1, rate 0, quota 0"},
+	} {
+		if got := taken(Take(a, test.at)); got != test.want {
+			t.Errorf("after %d ns: got %s, want %s", test.at, got, test.want)
+		}
+	}
+}

@@ -23,6 +23,7 @@ func TestWildShares(t *testing.T) {
 			Interval: draw(0, 1, 1000, second/4, 3600*second, 1<<31, 1<<61-1),
 			Capacity: draw(0, 1, 20, 1_000_000_000, 1<<34, 1<<53-1), Fill: draw(0, 1, 20, 1_000_000_000, 1<<53-1),
 			Left: draw(0, 7, 1<<61-1), Reset: draw(0, 1, second, 1<<63-1),
+			Tell: draw(0, 1, second/5, 3600*second, 1<<62), After: draw(0, 1, second, 3600*second, 1<<62),
 		}
 	}
 	valid := 0

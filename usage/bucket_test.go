@@ -51,7 +51,7 @@ func TestDecodeShares(t *testing.T) {
 		return strings.NewReplacer(replace...).Replace(`{
 			"sequence": 17, "next": 1, "tenure": {"number": 3, "ranks": [1, 0, 2], "lasts": 300000000000},
 			"shares": [{"kind": "rate", "bucket": "b", "account": 2, "granted": 5, "keep": 4, "lasts": 15000000000,
-				"part": 3, "interval": 1000000, "capacity": 20, "fill": 10, "left": 100, "reset": 7}]}`)
+				"part": 3, "interval": 1000000, "capacity": 20, "fill": 10, "left": 100, "reset": 7, "tell": 200, "after": 300}]}`)
 	}
 	a, err := DecodeAnswer([]byte(answer()), 17)
 	if err != nil {
@@ -59,7 +59,7 @@ func TestDecodeShares(t *testing.T) {
 	}
 	want := Share{
 		Kind: KindRate, Bucket: "b", Account: 2, Granted: 5, Keep: 4, Lasts: 15_000_000_000,
-		Part: 3, Interval: 1_000_000, Capacity: 20, Fill: 10, Left: 100, Reset: 7,
+		Part: 3, Interval: 1_000_000, Capacity: 20, Fill: 10, Left: 100, Reset: 7, Tell: 200, After: 300,
 	}
 	if len(a.Shares) != 1 || a.Shares[0] != want || a.Tenure.Number != 3 || len(a.Tenure.Ranks) != 3 || a.Tenure.Lasts != 300_000_000_000 {
 		t.Errorf("got %+v, %+v", a.Shares, a.Tenure)
@@ -77,6 +77,8 @@ func TestDecodeShares(t *testing.T) {
 		{`"interval": 1000000, "capacity": 20`, `"interval": 3000000000, "capacity": 1000000000`, "shares[0].capacity: 1000000000, must be at most"},
 		{`"lasts": 15000000000`, `"lasts": 3600000000001`, "shares[0].lasts: 3600000000001, must be from 0 to 3600000000000"},
 		{`"lasts": 300000000000`, `"lasts": 3600000000001`, "tenure.lasts: 3600000000001, must be from 0 to 3600000000000"},
+		{`"tell": 200`, `"tell": -1`, "shares[0].tell: -1, must be from 0 to 3600000000000"},
+		{`"after": 300`, `"after": 3600000000001`, "shares[0].after: 3600000000001, must be from 0 to 3600000000000"},
 		{`"interval": 1000000`, `"interval": 9223372036854775807`, "shares[0].interval: 9223372036854775807"},
 	} {
 		if _, err := DecodeAnswer([]byte(answer(test.old, test.new)), 17); err == nil || !strings.Contains(err.Error(), test.want) {

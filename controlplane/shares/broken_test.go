@@ -14,9 +14,9 @@ var mutations = []struct {
 }{
 	{"a share ends here before it ends at its gateway", 2},
 	{"what is held when a share ends is forgotten", 58},
-	{"a part grows before another has shrunk", 125},
+	{"a part grows before another has shrunk", 220},
 	{"what others hold is not counted", 0},
-	{"a grant that was not seen is taken back", 233},
+	{"a grant that was not seen is taken back", 245},
 	{"nothing is set aside for standing credits", 0},
 	{"edits make tokens", 136},
 	{"ranks are free at once", 199},

@@ -96,7 +96,7 @@ func TestRateLimitsAreUsed(t *testing.T) {
 		{Rate{20, 20, time.Second}, .98, .98, .91, .98, .93, .98},
 		{Rate{10, 10, time.Second}, .95, .98, .86, .97, .90, .97},
 		{Rate{5, 5, time.Second}, .94, .97, .72, .87, .80, .87},
-		{Rate{2, 2, time.Second}, .5, .55, .4, .55, .55, .62},
+		{Rate{2, 2, time.Second}, .4, .55, .38, .5, .5, .6},
 		{Rate{1, 1, time.Second}, .35, .55, .3, .4, .6, .65},
 		{Rate{10, 30, time.Second}, .97, .97, .94, .97, .9, .9},
 		{Rate{5, 10, time.Second}, .97, .97, .86, .97, .9, .97},
