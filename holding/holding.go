@@ -177,8 +177,8 @@ func Urgent(h *Holding, now int64) bool {
 	return h.hungry || h.used > h.granted || h.tells && h.used > h.sent
 }
 
-// Due reports whether a report that is made now should tell of h: one that is made for
-// the sake of another bucket needs not, if the last one was a moment ago.
+// Due reports whether a report should tell of h that is made before its time, maybe for
+// the sake of another bucket: not if the last one was a moment ago.
 func Due(h *Holding, now int64) bool {
 	return h.until == 0 || now-h.since >= recent || Urgent(h, now)
 }

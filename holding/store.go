@@ -21,6 +21,7 @@ type Store struct {
 	active  []*Holding // those that reports have to tell of
 	tenure  tenure
 	account int64 // the last that was opened
+	hurried bool  // a holding has asked for a report since the last one
 	// changed is when the tenure last became another one, and until restless it does
 	// so all the time.
 	changed, restless int64
@@ -174,6 +175,8 @@ func (s *Store) ReportUpTo(most int, now int64) (number int64, entries []usage.E
 	}
 	s.lists.Lock()
 	t := s.tenure
+	hurried := s.hurried
+	s.hurried = false
 	var active []*Holding
 	if t.number != 0 {
 		active = s.active
@@ -202,7 +205,7 @@ func (s *Store) ReportUpTo(most int, now int64) (number int64, entries []usage.E
 			continue
 		}
 		again = append(again, h)
-		if !Due(h, now) {
+		if hurried && !Due(h, now) {
 			h.mu.Unlock()
 			continue
 		}
@@ -285,6 +288,14 @@ func current(s *Store) tenure {
 	t := s.tenure
 	s.lists.Unlock()
 	return t
+}
+
+// hasten asks for a report.
+func hasten(s *Store) {
+	s.lists.Lock()
+	s.hurried = true
+	s.lists.Unlock()
+	s.hurry()
 }
 
 // list has a locked holding told of in reports.

@@ -231,7 +231,7 @@ func prepare(s *Store, h *Holding, t *tenure, now int64) int64 {
 func hurry(s *Store, h *Holding, now int64) {
 	if !h.hurried && Urgent(h, now) {
 		h.hurried = true
-		s.hurry()
+		hasten(s)
 	}
 }
 

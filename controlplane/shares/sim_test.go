@@ -378,7 +378,7 @@ func (g *gateway) send() {
 		case h == nil || g.tenure.Number == 0:
 		case holding.Closed(h, g.standing(b), now):
 			delete(g.holdings, b)
-		case !holding.Due(h, now):
+		case g.hurried && !holding.Due(h, now):
 		default:
 			r.entries = append(r.entries, entryOf{b, entry(holding.Report(h, g.standing(b), now))})
 		}
