@@ -19,9 +19,9 @@
 // nothing needs a sequence number or a stored answer.
 //
 // A quota (QuotaRecord) is lent in units. A rate limit (RateRecord) is lent in units
-// where tokens come slowly. Where they come fast, gateways have parts: token buckets of
-// their own, whose rates and capacities are taken from those of the plan. Parts are
-// numbered. One that grows is taken from what nobody has; one that is to shrink counts
+// where tokens come slowly, the next one in advance. Where they come fast, gateways have
+// parts: token buckets of their own, whose rates and capacities are taken from those of
+// the plan. Parts are numbered. One that grows is taken from what nobody has; one that is to shrink counts
 // as it was until the gateway has said that it acts on the smaller one.
 //
 // A share ends: after Life for the gateway, counted from when it sent its report, and a
@@ -58,7 +58,9 @@
 // raises it, by the rates of parts and of what is left here, whose sum is at most
 // rate − B ÷ horizon: a part's rate counts here from before the gateway may use it until
 // after it no longer can. Moving tokens and units does not change Φ, and losing them
-// lowers it. From above Φ is bounded by burst − B: what nobody has by the capacity that
+// lowers it. A token that is lent in advance leaves fewer than none behind, so that Φ is
+// what it was; it is used when those have been made, and until then no part takes from
+// the rate that makes them. From above Φ is bounded by burst − B: what nobody has by the capacity that
 // is left (limit), parts by theirs, and tokens travel only into capacity that was made
 // for them. From below it is bounded by the credits.
 //

@@ -100,6 +100,7 @@ func TestRateLimitsAreUsed(t *testing.T) {
 		{Rate{1, 1, time.Second}, .35, .55, .3, .4, .6, .65},
 		{Rate{10, 30, time.Second}, .97, .97, .94, .97, .9, .9},
 		{Rate{5, 10, time.Second}, .97, .97, .86, .97, .9, .97},
+		{Rate{20, 5, time.Second}, .75, .68, .55, .58, .6, .58},
 		{Rate{100, 100, time.Minute}, .98, .98, .9, .97, .95, .97},
 		{Rate{60, 60, time.Minute}, .98, .98, .93, .97, .93, .97},
 		{Rate{10, 10, time.Minute}, .98, .98, .88, .97, .95, .97},
