@@ -42,6 +42,10 @@ const (
 	countersFull     = "counters_full"
 )
 
+// methodHead is http.MethodHead: a constant of another package takes an interpreted
+// function an object.
+const methodHead = http.MethodHead
+
 // newAnswers prepares the refusals, by their reason.
 func newAnswers(s *settings) map[string]*answer {
 	again := seconds(int64(retryUnavailable(s)))
@@ -119,22 +123,22 @@ func newAnswer(s *settings, status int, reason, detail, headerName, headerValue 
 // refuseCaller is refuse for a caller that is known.
 func refuseCaller(w http.ResponseWriter, r *http.Request, g *gateway, c *caller, reason string) {
 	a := g.answers[reason]
-	atomic.AddInt64(&c.refused[a.index], 1)
 	if g.dryRun && c.appID != nil {
 		identify(r.Header, g.identity, c)
 	}
-	give(w, r, g, a)
+	refuse(w, r, g, a, &c.refused[a.index])
 }
 
-// refuse answers a request in place of the upstream, and counts it.
-func refuse(w http.ResponseWriter, r *http.Request, g *gateway, reason string) {
+// refuseUnknown is refuse for callers that are not known.
+func refuseUnknown(w http.ResponseWriter, r *http.Request, g *gateway, reason string) {
 	a := g.answers[reason]
-	atomic.AddInt64(a.times, 1)
-	give(w, r, g, a)
+	refuse(w, r, g, a, a.times)
 }
 
-// give gives an answer. All refusals end here.
-func give(w http.ResponseWriter, r *http.Request, g *gateway, a *answer) {
+// refuse answers a request in place of the upstream, and counts that. All refusals
+// end here.
+func refuse(w http.ResponseWriter, r *http.Request, g *gateway, a *answer, times *int64) {
+	atomic.AddInt64(times, 1)
 	if g.dryRun {
 		refuseInDryRun(r, g, a)
 		return
@@ -145,7 +149,7 @@ func give(w http.ResponseWriter, r *http.Request, g *gateway, a *answer) {
 	h[a.name] = a.value
 	h[a.typeName] = a.typeValue
 	w.WriteHeader(a.status)
-	if r.Method != http.MethodHead {
+	if r.Method != methodHead {
 		_, _ = w.Write(a.body)
 	}
 }

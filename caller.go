@@ -15,8 +15,8 @@ import (
 // one table. Header values are slices that many requests share: they are
 // replaced, never written to.
 type caller struct {
-	// free says that there is nothing to decide: all requests are admitted.
-	free bool
+	// checked says that there is something to decide: not all requests are admitted.
+	checked bool
 	// brisk says that there is nothing but a rate limit, and that a token of it
 	// comes back within a second.
 	brisk bool
@@ -59,10 +59,10 @@ type caller struct {
 
 	// mu is the lock of the heldView; nil before the first request.
 	mu *sync.Mutex
-	// touched says that it is going to be collected from, asked counts the
+	// untouched says that it is not going to be collected from, asked counts the
 	// requests since that was done last, and deciding those that came before and
 	// were not reported yet; all under mu.
-	touched         bool
+	untouched       bool
 	asked, deciding int64
 	// refused counts the refusals that were not reported yet, by the index of
 	// refusable. It is only used atomically; nil if nothing is ever refused.
@@ -74,10 +74,11 @@ func newCaller(who *matcher.Caller, src *source, shared bool, digest string) *ca
 	c := &caller{
 		shared:  shared,
 		refusal: who.Refusal, filtered: who.Filtered, who: who,
-		digest: digest, refused: make([]int64, len(refusable)),
+		digest: digest, refused: make([]int64, len(refusable)), untouched: true,
 	}
 	g := who.Grant
 	if c.refusal != "" {
+		c.checked = true
 		return c
 	}
 	c.appID = []string{headerValue(g.AppID)}
@@ -96,8 +97,8 @@ func newCaller(who *matcher.Caller, src *source, shared bool, digest string) *ca
 			c.allowance = newAllowance(g, src)
 		}
 	}
-	c.free = !c.filtered && !c.limited
-	if c.free {
+	c.checked = c.filtered || c.limited
+	if !c.checked {
 		c.refused = nil
 	}
 	if !c.filtered && c.allowance != nil {

@@ -73,25 +73,24 @@ const (
 // several is what presentedKey returns for the keys of a place that has several.
 const several = "several keys"
 
-// usualKey returns the key that a header's values have if they are a single one
-// in the form that nearly all clients send: the prefix, and behind it what neither
-// begins nor ends with anything but a visible character of ASCII. It is empty in
-// all other cases.
-func usualKey(values []string, prefix string) string {
-	if len(values) != 1 {
-		return ""
+// usualKey returns the key in the value of a header that has the form that nearly
+// all clients send: the prefix, and behind it what neither begins nor ends with
+// anything but a visible character of ASCII. It is empty in all other cases.
+func usualKey(value, prefix string) string {
+	begin, end := len(prefix), len(value)
+	if end > begin && value[:begin] == prefix && visible[value[begin]] && visible[value[end-1]] {
+		return value[begin:]
 	}
-	key, begin := values[0], len(prefix)
-	if len(key) <= begin || key[:begin] != prefix {
-		return ""
+	return ""
+}
+
+// visible has the visible characters of ASCII.
+var visible [256]bool
+
+func init() {
+	for c := '!'; c <= '~'; c++ {
+		visible[c] = true
 	}
-	if first := key[begin]; first <= ' ' || first > '~' {
-		return ""
-	}
-	if last := key[len(key)-1]; last <= ' ' || last > '~' {
-		return ""
-	}
-	return key[begin:]
 }
 
 // presentedKey returns the key of a request: from the header, else from the
@@ -116,8 +115,10 @@ func presentedKey(r *http.Request, s *keySource) (string, place) {
 
 // keyInHeader finds the key among the values of a header.
 func keyInHeader(values []string, s *keySource) (string, place) {
-	if key := usualKey(values, s.prefix); key != "" {
-		return key, inHeader
+	if len(values) == 1 {
+		if key := usualKey(values[0], s.prefix); key != "" {
+			return key, inHeader
+		}
 	}
 	if len(values) > maxHeaderValues {
 		return several, nowhere

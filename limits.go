@@ -12,32 +12,18 @@ import (
 // started is the origin of the clock that limits are counted by, in nanoseconds.
 var started = time.Now()
 
-// takeToken charges a request to a rate limit that is all there is to decide, and
-// tells what is left. It returns false, having done nothing, if there is no token
-// or more to decide.
-func takeToken(h http.Header, c *caller) bool {
-	tokens := quota.TakeToken(c.counter, c.interval, c.depth, int64(time.Since(started)))
-	if tokens < 0 {
-		return false
-	}
-	if tokens >= written {
-		writeTokens(h, tokens)
-	} else {
-		h["X-Ratelimit-Remaining"] = writtenTokens[tokens]
-		h["Ratelimit"] = writtenRates[tokens]
-	}
-	h["Ratelimit-Policy"] = c.policy
-	return true
-}
+// since is time.Since in a variable, which an interpreted call reaches with an
+// object less than through the package.
+var since = time.Since
 
-// writeTokens sets the headers that tell what takeToken leaves.
+// writeTokens sets the headers that tell how many tokens a rate limit, which is all there is, leaves.
 func writeTokens(h http.Header, tokens int64) {
 	left := decimal(tokens)
 	h["X-Ratelimit-Remaining"] = []string{left}
 	h["Ratelimit"] = []string{`"rate";r=` + left + ";t=1"}
 }
 
-// What takeToken tells of fewer tokens than these is written beforehand.
+// What is told of fewer tokens than these is written beforehand.
 const written = 1000
 
 var writtenTokens, writtenRates [][]string

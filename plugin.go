@@ -16,6 +16,8 @@ import (
 	"time"
 
 	"github.com/tollgate-apim/tollgate/feed"
+	"github.com/tollgate-apim/tollgate/matcher"
+	"github.com/tollgate-apim/tollgate/quota"
 )
 
 // maxKeyBytes is the length of the longest key that is looked at. It bounds what
@@ -24,6 +26,7 @@ const maxKeyBytes = 512
 
 // gateway is what the middleware in front of one API, on one router, is made of.
 type gateway struct {
+	next   http.Handler // gets the requests that are admitted
 	api    string
 	source *source
 	held   *heldView
@@ -34,8 +37,9 @@ type gateway struct {
 	hideCredentials bool
 	identity        *identityNames
 	// answers holds the refusals by their reason.
-	answers map[string]*answer
-	dryRun  bool
+	answers    map[string]*answer
+	keyInvalid *answer // one of them
+	dryRun     bool
 	// onLimitsLost is for shared limits.
 	onLimitsLost string
 }
@@ -51,6 +55,7 @@ func New(ctx context.Context, next http.Handler, config *Config, _ string) (http
 	}
 	src := sources.acquire(ctx, s.sync, report)
 	g := &gateway{
+		next:            next,
 		api:             s.api,
 		source:          src,
 		held:            src.view(ctx, viewed{s.api, s.keySource.header, s.keySource.prefix, s.shared}),
@@ -64,15 +69,15 @@ func New(ctx context.Context, next http.Handler, config *Config, _ string) (http
 		dryRun:          s.dryRun,
 		onLimitsLost:    s.onLimitsLost,
 	}
+	g.keyInvalid = g.answers[matcher.KeyInvalid]
 	countAnswers(src.account, g.api, g.dryRun, g.answers)
-	admitted := next
 	if g.dryRun {
-		admitted = http.HandlerFunc(decided)
+		g.next = http.HandlerFunc(decided)
 	}
-	h := handler(admitted, g)
+	h := handler(g)
 	if s.shared {
 		src.account.share(ctx)
-		h = sharedHandler(admitted, g)
+		h = sharedHandler(g)
 	}
 	if g.maxStaleness > 0 {
 		h = whileFresh(h, g)
@@ -83,60 +88,77 @@ func New(ctx context.Context, next http.Handler, config *Config, _ string) (http
 	return h, nil
 }
 
-// handler returns the request path: it admits a request and hands it on to next,
-// or refuses it. It is a function literal because what that captures, unlike a
-// field, is reached without an intermediate result.
-func handler(next http.Handler, g *gateway) http.Handler { //nolint:gocognit // each function that it were divided into would cost requests a call
-	held, mu, kept := g.held, &g.held.mu, g.source.account
-	keyHeader, hide, elsewhere := g.header, g.hideCredentials, g.keySource.cookie != ""
-	appID, subscription, plan, keyTitle := g.identity.appID, g.identity.subscription, g.identity.plan, g.identity.keyTitle
+// handler returns the request path: it admits a request and hands it on, or refuses
+// it. It is a function literal because what that captures, unlike a field, is reached
+// without an intermediate result. Whatever is not the usual case is left to meet and
+// admit, so that this has no variables and intermediate results for it.
+func handler(g *gateway) http.Handler { //nolint:gocognit // each function that it were divided into would cost requests a call
+	held, kept, next := g.held, g.source.account, g.next
+	keyHeader, places, hide, elsewhere := g.header, g.keySource, g.hideCredentials, g.keySource.cookie != ""
+	names := g.identity
+	appID, subscription, plan, keyTitle := names.appID, names.subscription, names.plan, names.keyTitle
 	allNamed := appID != "" && subscription != "" && plan != "" && keyTitle != ""
 
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		// Nearly all requests have the key in the header, and have come before.
-		var c *caller
 		h := r.Header
-		if values := h[keyHeader]; len(values) == 1 {
-			name := sha256.Sum256([]byte(values[0]))
-			mu.Lock()
-			if c = held.recalled[name]; c != nil {
-				if !c.touched {
-					touch(kept, c)
-				}
-				c.asked++
-			}
-			mu.Unlock()
+		values := h[keyHeader]
+		if len(values) != 1 {
+			meet(w, r, g, values)
+			return
 		}
+		name := sha256.Sum256([]byte(values[0]))
+		held.Lock()
+		c := held.recalled[name]
 		if c == nil {
-			if c = meet(w, r, g); c == nil {
-				return
-			}
-		} else if hide {
+			held.Unlock()
+			meet(w, r, g, values)
+			return
+		}
+		if c.untouched {
+			touch(kept, c)
+		}
+		c.asked++
+		held.Unlock()
+		if hide {
 			if elsewhere || r.URL.RawQuery != "" {
-				hideKey(r, g.keySource)
+				hideKey(r, places)
 			} else {
 				delete(h, keyHeader)
 			}
 		}
 
-		admitted := c.free
+		tokens := int64(-1)
 		if c.brisk {
-			admitted = takeToken(w.Header(), c)
+			tokens = quota.TakeToken(c.counter, c.interval, c.depth, int64(since(started)))
 		}
-		if !admitted && !admit(w, r, g, c) {
+		if tokens >= 0 {
+			left := w.Header()
+			left["Ratelimit-Policy"] = c.policy
+			if tokens < written {
+				left["X-Ratelimit-Remaining"] = writtenTokens[tokens]
+				left["Ratelimit"] = writtenRates[tokens]
+			} else {
+				writeTokens(left, tokens)
+			}
+		} else if c.checked && !admit(w, r, g, c) {
 			return
 		}
 
-		if allNamed && c.titled {
+		if allNamed {
 			h[appID] = c.appID
 			h[subscription] = c.subscription
 			h[plan] = c.plan
-			h[keyTitle] = c.keyTitle
+			if c.titled {
+				h[keyTitle] = c.keyTitle
+			} else {
+				delete(h, keyTitle)
+			}
 		} else {
-			identify(h, g.identity, c)
+			identify(h, names, c)
 		}
 		if h["Connection"] != nil {
-			keepIdentity(h, g.identity)
+			keepIdentity(h, names)
 		}
 		next.ServeHTTP(w, r)
 	})
@@ -146,7 +168,7 @@ func handler(next http.Handler, g *gateway) http.Handler { //nolint:gocognit // 
 func whileFresh(handler http.Handler, g *gateway) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if stale(g) {
-			refuse(w, r, g, tableUnavailable)
+			refuseUnknown(w, r, g, tableUnavailable)
 			return
 		}
 		handler.ServeHTTP(w, r)

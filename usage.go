@@ -16,12 +16,12 @@ import (
 
 // ask counts a request of a caller that is kept.
 func ask(g *gateway, c *caller) {
-	g.held.mu.Lock()
-	defer g.held.mu.Unlock()
+	g.held.Lock()
+	defer g.held.Unlock()
 	if c.mu == nil {
-		c.mu = &g.held.mu
+		c.mu = &g.held.Mutex
 	}
-	if !c.touched {
+	if c.untouched {
 		touch(g.source.account, c)
 	}
 	c.asked++
@@ -37,7 +37,7 @@ func askAs(other *caller, g *gateway, c *caller) {
 
 // touch has a caller's requests collected. The caller's lock is held.
 func touch(kept *account, c *caller) {
-	c.touched = true
+	c.untouched = false
 	kept.mu.Lock()
 	kept.touched = append(kept.touched, c)
 	kept.mu.Unlock()
@@ -108,7 +108,7 @@ func (a *account) collect(add func(usage.Row), last bool) {
 	a.asked = touched
 	for _, c := range touched {
 		c.mu.Lock()
-		c.touched = false
+		c.untouched = true
 		c.deciding += c.asked
 		c.asked = 0
 		c.mu.Unlock()

@@ -321,7 +321,7 @@ func TestCallersWithoutCountersAtOnce(t *testing.T) {
 		wait.Add(1)
 		go func() {
 			defer wait.Done()
-			c := &caller{digest: "d", who: &matcher.Caller{API: weatherAPI}, refused: make([]int64, len(refusable))}
+			c := &caller{digest: "d", who: &matcher.Caller{API: weatherAPI}, refused: make([]int64, len(refusable)), untouched: true}
 			askAs(standIn(v, c), g, c)
 			atomic.AddInt64(&c.refused[0], 1)
 		}()

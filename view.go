@@ -13,8 +13,8 @@ import (
 // heldView is where the view of the table in force stands for the gateways that
 // share it. Any number of goroutines may use it.
 type heldView struct {
-	mu   sync.Mutex
-	view *view // nil before the first table
+	sync.Mutex       // as in quota.Counter
+	view       *view // nil before the first table
 	// recalled has the callers of view whose key came in a header, by the
 	// SHA-256 of its value, which costs a tenth of the digest and tells the key
 	// no more than that.
@@ -25,8 +25,8 @@ type heldView struct {
 
 // enforce puts a view in force.
 func enforce(held *heldView, v *view) {
-	held.mu.Lock()
-	defer held.mu.Unlock()
+	held.Lock()
+	defer held.Unlock()
 	held.view, held.recalled = v, map[[sha256.Size]byte]*caller{}
 }
 
@@ -60,68 +60,70 @@ func newView(t *table.Table, of viewed, src *source) *view {
 	return &view{table: t, api: of.api, shared: of.shared, source: src, filters: matcher.Filters{}, resolved: map[string]*caller{}}
 }
 
-// meet returns the caller of a request that cannot be told by its header alone,
-// or that comes for the first time, and hides the key. It answers a request
-// without a valid key itself, and then returns nil.
-func meet(w http.ResponseWriter, r *http.Request, g *gateway) *caller {
-	g.held.mu.Lock()
+// meet is the request path for a request whose caller cannot be told by its header
+// alone, or comes for the first time. The values are those of its header.
+func meet(w http.ResponseWriter, r *http.Request, g *gateway, values []string) {
+	g.held.Lock()
 	v := g.held.view
-	g.held.mu.Unlock()
+	g.held.Unlock()
 	if v == nil {
-		refuse(w, r, g, tableUnavailable)
-		return nil
+		refuseUnknown(w, r, g, tableUnavailable)
+		return
 	}
-	key := usualKey(r.Header[g.header], g.prefix)
+	if len(values) != 1 {
+		meetElsewhere(w, r, g, v)
+		return
+	}
+	key := usualKey(values[0], g.prefix)
 	if key == "" {
-		return meetElsewhere(w, r, g, v)
+		meetElsewhere(w, r, g, v)
+		return
 	}
-	if len(key) > maxKeyBytes {
-		refuse(w, r, g, matcher.KeyInvalid)
-		return nil
+	if len(key) <= maxKeyBytes {
+		digest := hashing.Digest(key)
+		if table.Lists(v.table, digest) {
+			welcome(w, r, g, v, digest, inHeader)
+			return
+		}
 	}
-	digest := hashing.Digest(key)
-	if len(table.Holders(v.table, digest)) == 0 {
-		refuse(w, r, g, matcher.KeyInvalid)
-		return nil
-	}
-	return welcome(w, r, g, v, digest, inHeader)
+	refuse(w, r, g, g.keyInvalid, g.keyInvalid.times)
 }
 
 // meetElsewhere is meet for a key in any place and form.
-func meetElsewhere(w http.ResponseWriter, r *http.Request, g *gateway, v *view) *caller {
+func meetElsewhere(w http.ResponseWriter, r *http.Request, g *gateway, v *view) {
 	if r.Header[g.header] == nil && r.URL.RawQuery == "" && g.keySource.cookie == "" {
-		refuse(w, r, g, keyMissing)
-		return nil
+		refuseUnknown(w, r, g, keyMissing)
+		return
 	}
-	return meetAnywhere(w, r, g, v)
+	meetAnywhere(w, r, g, v)
 }
 
 // meetAnywhere is meetElsewhere for a request that may have a key.
-func meetAnywhere(w http.ResponseWriter, r *http.Request, g *gateway, v *view) *caller {
+func meetAnywhere(w http.ResponseWriter, r *http.Request, g *gateway, v *view) {
 	key, at := presentedKey(r, g.keySource)
 	if at == nowhere || len(key) > maxKeyBytes {
 		reason := matcher.KeyInvalid
 		if key == "" {
 			reason = keyMissing
 		}
-		refuse(w, r, g, reason)
-		return nil
+		refuseUnknown(w, r, g, reason)
+		return
 	}
 	digest := hashing.Digest(key)
-	if len(table.Holders(v.table, digest)) == 0 {
-		refuse(w, r, g, matcher.KeyInvalid)
-		return nil
+	if !table.Lists(v.table, digest) {
+		refuseUnknown(w, r, g, matcher.KeyInvalid)
+		return
 	}
-	return welcome(w, r, g, v, digest, at)
+	welcome(w, r, g, v, digest, at)
 }
 
-// welcome returns the caller whose key has a digest, which the table lists, and was
-// found at a place.
-func welcome(w http.ResponseWriter, r *http.Request, g *gateway, v *view, digest string, at place) *caller {
+// welcome is meet for a key with a digest that the table lists, which was found at
+// a place.
+func welcome(w http.ResponseWriter, r *http.Request, g *gateway, v *view, digest string, at place) {
 	c := resolve(v, digest)
 	if c == nil {
-		refuse(w, r, g, matcher.KeyInvalid)
-		return nil
+		refuseUnknown(w, r, g, matcher.KeyInvalid)
+		return
 	}
 	if uncounted(c) {
 		askAs(standIn(v, c), g, c)
@@ -134,7 +136,21 @@ func welcome(w http.ResponseWriter, r *http.Request, g *gateway, v *view, digest
 	if g.hideCredentials {
 		hideKey(r, g.keySource)
 	}
-	return c
+
+	admitted := false
+	if c.shared {
+		admitted = admitShared(w, r, g, c)
+	} else {
+		admitted = admit(w, r, g, c)
+	}
+	if !admitted {
+		return
+	}
+	identify(r.Header, g.identity, c)
+	if r.Header["Connection"] != nil {
+		keepIdentity(r.Header, g.identity)
+	}
+	g.next.ServeHTTP(w, r)
 }
 
 // uncounted says whether there is no room for what a caller's requests are counted
@@ -192,8 +208,8 @@ func standIn(v *view, c *caller) *caller {
 // keep makes a caller one that is recalled by the header that presented its key,
 // if its view is in force.
 func keep(held *heldView, v *view, c *caller, header [sha256.Size]byte) {
-	held.mu.Lock()
-	defer held.mu.Unlock()
+	held.Lock()
+	defer held.Unlock()
 	if held.view != v || uncounted(c) {
 		return
 	}
@@ -208,12 +224,12 @@ func keep(held *heldView, v *view, c *caller, header [sha256.Size]byte) {
 // it comes again. Nothing else of it changes: what a request is charged to has to
 // be what its upstream is told, even if another table came into force meanwhile.
 func renew(held *heldView, src *source, c *caller) *caller {
-	held.mu.Lock()
+	held.Lock()
 	v := held.view
 	if held.recalled[c.header] == c {
 		delete(held.recalled, c.header)
 	}
-	held.mu.Unlock()
+	held.Unlock()
 	v.mu.Lock()
 	if v.resolved[c.digest] == c {
 		delete(v.resolved, c.digest)

@@ -23,10 +23,12 @@ var recent = newCache(4096)
 // Digest returns the digest of key. It may be called from any goroutine.
 func Digest(key string) string {
 	if hostAgrees {
-		if digest := hostDigest(key); digest != "" {
-			return digest
-		}
+		return hostDigest(key)
 	}
+	return interpretedDigest(key)
+}
+
+func interpretedDigest(key string) string {
 	return recent.digest(key)
 }
 

@@ -31,7 +31,7 @@ type Holding struct {
 	number       int64
 	kind, bucket string
 
-	mu sync.Mutex
+	sync.Mutex // as in quota.Counter
 
 	// Account is what entries call it. A later one of the same bucket has a higher
 	// number.

@@ -81,10 +81,10 @@ func (s *Store) Get(kind, bucket string, plan Plan, now int64) *Holding {
 		h.number, h.kind, h.bucket = s.made, kind, bucket
 		s.holdings[kind+" "+bucket] = h
 	}
-	h.mu.Lock()
+	h.Lock()
 	h.plan, h.reserve, h.horizon = plan.Name, plan.Reserve, plan.Horizon
 	h.shut = 0
-	h.mu.Unlock()
+	h.Unlock()
 	return h
 }
 
@@ -96,13 +96,13 @@ func (s *Store) dropIdleLocked(looks int, idleSince, now int64) {
 			return
 		}
 		looks--
-		h.mu.Lock()
+		h.Lock()
 		if !h.listed && h.since <= idleSince && Closed(h, 1, now) {
 			h.dropped = true
 			h.shut = 0
 			delete(s.holdings, name)
 		}
-		h.mu.Unlock()
+		h.Unlock()
 	}
 }
 
@@ -195,22 +195,22 @@ func (s *Store) ReportUpTo(most int, now int64) (number int64, entries []usage.E
 			rest = active[i:]
 			break
 		}
-		h.mu.Lock()
+		h.Lock()
 		adopt(s, h, &t, now)
 		standing := credit(h, &t, now)
 		if Closed(h, standing, now) {
 			h.listed = false
 			h.shut = 0
-			h.mu.Unlock()
+			h.Unlock()
 			continue
 		}
 		again = append(again, h)
 		if hurried && !Due(h, now) {
-			h.mu.Unlock()
+			h.Unlock()
 			continue
 		}
 		e := Report(h, standing, now)
-		h.mu.Unlock()
+		h.Unlock()
 		entries = append(entries, e)
 		told[h.kind+" "+h.bucket] = h
 		bytes += entryBytes + 2*(len(e.Bucket)+len(e.Plan))
@@ -242,18 +242,18 @@ func (s *Store) Answer(answer *usage.Answer, sentAt, now int64) bool {
 			name := share.Kind + " " + share.Bucket
 			if h := told[name]; h != nil {
 				delete(told, name)
-				h.mu.Lock()
+				h.Lock()
 				adopt(s, h, &t, now)
 				Apply(h, share, sentAt, now)
 				hurry(s, h, now)
-				h.mu.Unlock()
+				h.Unlock()
 			}
 		}
 	}
 	for _, h := range told {
-		h.mu.Lock()
+		h.Lock()
 		unanswered(h)
-		h.mu.Unlock()
+		h.Unlock()
 	}
 	return sharing
 }

@@ -37,21 +37,23 @@ func NewAllowance(s *Store, rate, quota *Holding) *Allowance {
 // the part of it that the gateway has, and returns how many tokens are left there.
 // Otherwise it does nothing and returns a negative number, and it is for Take to
 // decide. It may be called from any goroutine.
-func TakeToken(h *Holding, now int64) int64 {
-	h.mu.Lock()
-	if h.fullAt < now {
-		h.fullAt = now
+func TakeToken(h *Holding, now int64) (backlog int64) {
+	h.Lock()
+	backlog = h.fullAt - now
+	if backlog < 0 {
+		backlog = 0
 	}
-	left := h.depth - h.fullAt + now - h.interval
-	if left < 0 || now >= h.until {
-		left = -1
-	} else {
-		h.fullAt += h.interval
+	backlog += h.interval
+	if backlog <= h.depth && now < h.until {
+		h.fullAt = now + backlog
 		h.wanted++
-		left /= h.interval
+		backlog = h.depth - backlog
+		backlog /= h.interval
+	} else {
+		backlog = -1
 	}
-	h.mu.Unlock()
-	return left
+	h.Unlock()
+	return backlog
 }
 
 // Take decides on one request at the time now and charges it when it may pass. Both
@@ -61,9 +63,9 @@ func TakeToken(h *Holding, now int64) int64 {
 func Take(a *Allowance, now int64) quota.Decision {
 	var d quota.Decision
 	first, second := a.first, a.second
-	first.mu.Lock()
+	first.Lock()
 	if second != nil {
-		second.mu.Lock()
+		second.Lock()
 	}
 
 	// Most requests find a token in the part, and a unit of the quota.
@@ -96,9 +98,9 @@ func Take(a *Allowance, now int64) quota.Decision {
 	}
 
 	if second != nil {
-		second.mu.Unlock()
+		second.Unlock()
 	}
-	first.mu.Unlock()
+	first.Unlock()
 	return d
 }
 

@@ -72,21 +72,26 @@ func Tokens(a *Allowance) (counter *Counter, interval, depth int64) {
 
 // TakeToken is Take for a rate limit alone, in the usual case: it charges a
 // request and returns how many tokens are left. Otherwise it does nothing and
-// returns -1, and it is for Take to decide. It may be called from any goroutine.
-func TakeToken(counter *Counter, interval, depth, now int64) int64 {
-	counter.mu.Lock()
-	if counter.fullAt < now {
-		counter.fullAt = now
+// returns a negative number, and it is for Take to decide. It may be called from
+// any goroutine.
+func TakeToken(counter *Counter, interval, depth, now int64) (backlog int64) {
+	// The parameters and the result serve as variables, and what is computed goes
+	// straight into one: here a variable more is two objects more.
+	counter.Lock()
+	backlog = counter.fullAt - now
+	if backlog < 0 {
+		backlog = 0
 	}
-	depth -= counter.fullAt - now
-	depth -= interval
-	if depth < 0 || counter.interval != interval {
+	backlog += interval
+	depth -= backlog
+	if counter.interval != interval {
 		depth = -1
-	} else {
-		counter.fullAt += interval
+	}
+	if depth >= 0 {
+		counter.fullAt = now + backlog
 		depth /= interval
 	}
-	counter.mu.Unlock()
+	counter.Unlock()
 	return depth
 }
 
@@ -109,9 +114,9 @@ type Decision struct {
 func Take(a *Allowance, now int64) Decision {
 	var d Decision
 	first, second := a.first, a.second
-	first.mu.Lock()
+	first.Lock()
 	if second != nil {
-		second.mu.Lock()
+		second.Lock()
 	}
 
 	// Most requests find a token, room in the window, and an open slot there.
@@ -139,9 +144,9 @@ func Take(a *Allowance, now int64) Decision {
 	}
 
 	if second != nil {
-		second.mu.Unlock()
+		second.Unlock()
 	}
-	first.mu.Unlock()
+	first.Unlock()
 	return d
 }
 

@@ -11,7 +11,8 @@ type Counter struct {
 	// number orders counters, so that two are always locked in one order.
 	number int64
 
-	mu sync.Mutex
+	// Embedded, because interpreted the method of a field takes an object more.
+	sync.Mutex
 	// fullAt is when the token bucket will be full again, and interval the one
 	// of the rate limit that this is measured by.
 	fullAt, interval int64
@@ -102,12 +103,12 @@ func (s *Store) dropIdleLocked(looks int, now int64) {
 			return
 		}
 		looks--
-		c.mu.Lock()
+		c.Lock()
 		if c.keepUntil <= now && idle(c, now) {
 			drop(c)
 			delete(s.counters, bucket)
 		}
-		c.mu.Unlock()
+		c.Unlock()
 	}
 }
 

@@ -100,6 +100,15 @@ func Holders(t *Table, digest string) []Holder {
 	return loadedHolders(t, digest)
 }
 
+// Lists reports whether the table has a row for the key of a digest. It costs less
+// than Holders.
+func Lists(t *Table, digest string) bool {
+	if t.Loaded == nil {
+		return len(t.Keys[digest]) > 0
+	}
+	return partLists(t, digest)
+}
+
 // FindApplication returns the application of a name, and whether there is one.
 func FindApplication(t *Table, name string) (Application, bool) {
 	if t.Loaded == nil {
@@ -124,6 +133,13 @@ func FindSubscription(t *Table, name string) (Subscription, bool) {
 	decodeRow(part.subscriptions, quoted(name), &rows)
 	row, ok := rows[name]
 	return row, ok
+}
+
+// partLists is Lists for a table in parts.
+func partLists(t *Table, digest string) bool {
+	lines, start := t.Loaded[PartOfKey(digest, len(t.Loaded))].keys, `"`+digest+`":`
+	i := sort.SearchStrings(lines, start)
+	return i < len(lines) && strings.HasPrefix(lines[i], start)
 }
 
 // loadedHolders is Holders for a table in parts. Anybody can send unknown keys, so

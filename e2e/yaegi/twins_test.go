@@ -20,7 +20,7 @@ func TestTwins(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	shared := strings.NewReplacer("takeLent(", "takeToken(", "admitShared(", "admit(").
+	shared := strings.NewReplacer("hold.TakeToken(c.part, ", "quota.TakeToken(c.counter, c.interval, c.depth, ", "admitShared(", "admit(").
 		Replace(bodyOf(t, filepath.Join(root, "shared.go"), "sharedHandler"))
 	if local := bodyOf(t, filepath.Join(root, "plugin.go"), "handler"); shared != local {
 		t.Errorf("sharedHandler, with the other two calls, is\n%s\nand handler is\n%s", shared, local)
