@@ -55,7 +55,7 @@ func admit(w http.ResponseWriter, r *http.Request, g *gateway, c *caller) bool {
 		refuseCaller(w, r, g, c, countersFull)
 		return false
 	}
-	d := quota.Take(c.allowance, int64(time.Since(started)))
+	d := quota.Take(c.allowance, int64(since(started)))
 	if d.Refusal == quota.Dropped {
 		// The store has dropped a counter as unused. Nothing was decided or
 		// changed yet, so begin anew, with new counters.

@@ -95,7 +95,7 @@ func New(ctx context.Context, next http.Handler, config *Config, _ string) (http
 func handler(g *gateway) http.Handler { //nolint:gocognit // each function that it were divided into would cost requests a call
 	held, kept, next := g.held, g.source.account, g.next
 	keyHeader, places, hide, elsewhere := g.header, g.keySource, g.hideCredentials, g.keySource.cookie != ""
-	names := g.identity
+	names, sum256 := g.identity, sha256.Sum256
 	appID, subscription, plan, keyTitle := names.appID, names.subscription, names.plan, names.keyTitle
 	allNamed := appID != "" && subscription != "" && plan != "" && keyTitle != ""
 
@@ -107,7 +107,7 @@ func handler(g *gateway) http.Handler { //nolint:gocognit // each function that 
 			meet(w, r, g, values)
 			return
 		}
-		name := sha256.Sum256([]byte(values[0]))
+		name := sum256([]byte(values[0]))
 		held.Lock()
 		c := held.recalled[name]
 		if c == nil {

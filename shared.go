@@ -6,7 +6,6 @@ import (
 	"math"
 	"net/http"
 	"sync/atomic"
-	"time"
 
 	hold "github.com/tollgate-apim/tollgate/holding"
 	"github.com/tollgate-apim/tollgate/matcher"
@@ -42,7 +41,7 @@ var (
 func sharedHandler(g *gateway) http.Handler { //nolint:gocognit // as handler
 	held, kept, next := g.held, g.source.account, g.next
 	keyHeader, places, hide, elsewhere := g.header, g.keySource, g.hideCredentials, g.keySource.cookie != ""
-	names := g.identity
+	names, sum256 := g.identity, sha256.Sum256
 	appID, subscription, plan, keyTitle := names.appID, names.subscription, names.plan, names.keyTitle
 	allNamed := appID != "" && subscription != "" && plan != "" && keyTitle != ""
 
@@ -53,7 +52,7 @@ func sharedHandler(g *gateway) http.Handler { //nolint:gocognit // as handler
 			meet(w, r, g, values)
 			return
 		}
-		name := sha256.Sum256([]byte(values[0]))
+		name := sum256([]byte(values[0]))
 		held.Lock()
 		c := held.recalled[name]
 		if c == nil {
@@ -127,7 +126,7 @@ func admitShared(w http.ResponseWriter, r *http.Request, g *gateway, c *caller) 
 		refuseCaller(w, r, g, c, countersFull)
 		return false
 	}
-	now := int64(time.Since(started))
+	now := int64(since(started))
 	d := hold.Take(c.lent, now)
 	if d.Refusal != "" && (d.Refusal == quota.Dropped || atomic.LoadInt64(g.source.account.lostFrom) <= now) {
 		return admitOtherwise(w, r, g, c, d.Refusal)
@@ -167,7 +166,7 @@ func admitFairly(w http.ResponseWriter, r *http.Request, g *gateway, c *caller) 
 			refuseCaller(w, r, g, c, countersFull)
 			return false
 		}
-		d = quota.Take(fair.allowance, int64(time.Since(started)))
+		d = quota.Take(fair.allowance, int64(since(started)))
 		if d.Refusal != quota.Dropped {
 			break
 		}
@@ -240,7 +239,7 @@ func part(limit, n int64) int64 {
 // lend prepares a caller for limits that gateways share. There is no room for its
 // holdings if c.lent is nil afterwards.
 func lend(c *caller, g *matcher.Grant, src *source) {
-	now := int64(time.Since(started))
+	now := int64(since(started))
 	store := src.account.holdings
 	var rate, units *hold.Holding
 	full := false
