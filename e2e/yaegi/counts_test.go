@@ -32,12 +32,12 @@ var mostAllocations = []struct {
 	status    int
 	atMost    float64
 }{
-	{"rate limit", "rate", http.StatusOK, 115},
-	{"high rate limit", "high", http.StatusOK, 145},
+	{"rate limit", "rate", http.StatusOK, 114},
+	{"high rate limit", "high", http.StatusOK, 144},
 	{"rate limit and quota, filtered", "full", http.StatusOK, 350},
 	{"rate limit used up", "limited", http.StatusTooManyRequests, 448},
-	{"unknown key", "unknown", http.StatusUnauthorized, 253},
-	{"no key", "", http.StatusUnauthorized, 178},
+	{"unknown key", "unknown", http.StatusUnauthorized, 251},
+	{"no key", "", http.StatusUnauthorized, 176},
 }
 
 // moreInParts is how many more a key takes that is not recalled, in a table in
