@@ -6,6 +6,7 @@ import (
 	"math"
 	"net/http"
 	"sync/atomic"
+	"time"
 
 	hold "github.com/tollgate-apim/tollgate/holding"
 	"github.com/tollgate-apim/tollgate/matcher"
