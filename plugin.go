@@ -89,9 +89,9 @@ func New(ctx context.Context, next http.Handler, config *Config, _ string) (http
 }
 
 // handler returns the request path: it admits a request and hands it on, or refuses
-// it. It is a function literal because what that captures, unlike a field, is reached
-// without an intermediate result. Whatever is not the usual case is left to meet and
-// admit, so that this has no variables and intermediate results for it.
+// it. It is a function literal because what that captures, unlike a field or a name
+// of another package, is reached without an intermediate result. Whatever is not the
+// usual case is left to meet and admit, so that this has no variables for it.
 func handler(g *gateway) http.Handler { //nolint:gocognit // each function that it were divided into would cost requests a call
 	held, kept, next := g.held, g.source.account, g.next
 	keyHeader, places, hide, elsewhere := g.header, g.keySource, g.hideCredentials, g.keySource.cookie != ""
