@@ -115,6 +115,9 @@ func TestPartsAreTheTable(t *testing.T) {
 				if holders := Holders(got, digest); !reflect.DeepEqual(holders, want) {
 					t.Fatalf("%d applications, %d parts: key %s: got %+v, want %+v", size, n, digest, holders, want)
 				}
+				if !Lists(got, digest) || !Lists(whole, digest) {
+					t.Fatalf("%d applications, %d parts: key %s: not listed", size, n, digest)
+				}
 			}
 			for _, name := range append(oddNames, "apps/none", randomDigest(r)) {
 				_, wanted := whole.Applications[name]
@@ -127,6 +130,9 @@ func TestPartsAreTheTable(t *testing.T) {
 				}
 				if holders := Holders(got, name); len(holders) != len(whole.Keys[name]) {
 					t.Errorf("key %q: got %+v", name, holders)
+				}
+				if _, wanted = whole.Keys[name]; Lists(got, name) != wanted || Lists(whole, name) != wanted {
+					t.Errorf("key %q: listed, or not, want %t", name, wanted)
 				}
 			}
 		}
