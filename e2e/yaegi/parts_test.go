@@ -24,6 +24,9 @@ const (
 // TestHeapOfParts measures the memory of interpreted parts. It grows with the
 // number of keys, so that of a million follows from that of a few.
 func TestHeapOfParts(t *testing.T) {
+	if !alone(t) {
+		return
+	}
 	const parts, keys = 16, 16_000
 	gopath := t.TempDir()
 	if _, err := stack.CopyPlugin(gopath, false, nil); err != nil {

@@ -19,9 +19,6 @@ import (
 	"github.com/tollgate-apim/tollgate/e2e/stack"
 )
 
-// The tests in this file come late, by its name: what they leave behind would
-// trouble those that weigh less.
-
 // TestTablesAreLetGo: of many tables that came one after another, the last one
 // stays in memory. Yaegi keeps the frames of a function for as long as anything
 // refers to a func value that was made there, so it is easy to keep them all.
@@ -49,7 +46,12 @@ func TestTablesAreLetGo(t *testing.T) {
 			sync.FieldByName("CacheFile").SetString(filepath.Join(t.TempDir(), "table.cache"))
 		}, 0},
 	} {
-		t.Run(test.name, func(t *testing.T) { letGo(t, test.handle, test.set, test.parts) })
+		t.Run(test.name, func(t *testing.T) {
+			if !alone(t) {
+				return
+			}
+			letGo(t, test.handle, test.set, test.parts)
+		})
 	}
 }
 
@@ -139,6 +141,9 @@ func letGo(t *testing.T, handle func(int64, http.ResponseWriter, *http.Request),
 // TestFirstTableIsLetGo: the table that was there when a middleware was made, from
 // a cache file, goes when another comes.
 func TestFirstTableIsLetGo(t *testing.T) {
+	if !alone(t) {
+		return
+	}
 	const size = 64 << 20
 	gopath := t.TempDir()
 	if _, err := stack.CopyPlugin(gopath, false, nil); err != nil {
