@@ -69,14 +69,15 @@ func newGateway(t *testing.T, tbl *table.Table, apis []string) *gateway {
 		}
 		g.apis[api] = handler
 	}
-	for end := time.Now().Add(patience); ; runtime.Gosched() {
-		if got := g.ask(explain.Question{API: apis[0], Method: "GET", Target: "/"}); got.reason == "key_missing" {
-			return g
-		}
-		if time.Now().After(end) {
-			t.Fatal("the gateway gets no table")
+	// A table comes into force for one API after the other.
+	for _, api := range apis {
+		for end := time.Now().Add(patience); g.ask(explain.Question{API: api, Method: "GET", Target: "/"}).reason != "key_missing"; runtime.Gosched() {
+			if time.Now().After(end) {
+				t.Fatalf("%s gets no table", api)
+			}
 		}
 	}
+	return g
 }
 
 // decision is what a gateway decides.
