@@ -234,6 +234,34 @@ func TestTooManyEntries(t *testing.T) {
 	}
 }
 
+// Where nothing is small enough, reports come no more often than after other failures,
+// also if what they have at least is more than the smallest should have.
+func TestNothingIsSmallEnough(t *testing.T) {
+	for _, long := range []int{1, 1000} {
+		g := newRig(t)
+		g.sharing = true
+		for i := 0; i < 500; i++ {
+			g.entries = append(g.entries, entriesOf(fmt.Sprint("bucket ", i))...)
+		}
+		g.answer = refusing(413)
+		g.reporter.Wake()
+		for i := 0; i < 30; i++ {
+			g.count(fmt.Sprint("apps/", strings.Repeat("x", long), i), 1)
+			g.untilPost()
+		}
+		if took := g.untilPost(); took != maxRetry {
+			t.Errorf("names of %d bytes: the next report came after %s, want %s: %s", long, took, maxRetry, g.posts[len(g.posts)-1])
+		}
+		g.answer = nil
+		for i := 0; i < 100; i++ {
+			g.untilPost()
+		}
+		if len(g.got) != 30 {
+			t.Errorf("names of %d bytes: got %d kinds, want 30", long, len(g.got))
+		}
+	}
+}
+
 // A report that had no answer is not divided: part of it might count twice.
 func TestTooLargeInDoubt(t *testing.T) {
 	for _, counted := range []bool{true, false} {

@@ -211,9 +211,11 @@ type report struct {
 	requests           int64
 	sharing            bool // limits
 	body               []byte
-	// rows are what it counts, and entries how many it has.
+	// rows are what it counts, and entries how many it has. It was to have most bytes
+	// at most.
 	rows    []usage.Row
 	entries int
+	most    int
 	// doubtful says that it may have been taken, without an answer that tells so.
 	doubtful bool
 }
@@ -526,7 +528,7 @@ func (r *Reporter) compose(revision int64, age time.Duration, sharing bool) *rep
 		}
 		return &report{
 			sequence: r.sequence, revision: revision, requests: requests, sharing: sharing,
-			body: body, rows: rows, entries: len(told.Entries),
+			body: body, rows: rows, entries: len(told.Entries), most: most,
 		}
 	}
 }
@@ -694,6 +696,9 @@ func (r *Reporter) beginAnew(reply feed.Reply) {
 // way. It says whether that makes sense.
 func (r *Reporter) shrink(reply feed.Reply) bool {
 	size := len(r.pending.body)
+	if size > r.pending.most {
+		size = r.pending.most // What it has at least is more than that.
+	}
 	if size <= leastBytes || len(r.pending.rows) < 2 && r.pending.entries < 2 {
 		r.fail(reply, reply.Err)
 		return false
@@ -707,12 +712,13 @@ func (r *Reporter) shrink(reply feed.Reply) bool {
 	if !r.pending.doubtful {
 		r.sequence-- // nothing was taken under it
 	}
+	told := r.pending
 	lost := r.giveUp()
 	r.due = now.Add(r.jittered(soonest))
 	reason := reply.Err.Error()
 	if reason != r.told || lost != "" {
 		r.told = reason
-		r.report(reply, fmt.Sprintf("%s, to %d bytes; smaller ones follow%s", reason, size, lost), true)
+		r.report(reply, fmt.Sprintf("%s, to %d bytes; smaller ones follow%s", reason, len(told.body), lost), true)
 	}
 	return true
 }
