@@ -304,14 +304,15 @@ func (a *account) hasTable() bool {
 }
 
 // shares says whether there are limits that are shared. When the last middleware that
-// shares has gone, that lasts until what was lent is given back.
+// shares has gone, that lasts until what was lent is given back, or has ended because
+// nobody answers.
 func (a *account) shares() bool {
 	now := a.now()
 	a.mu.Lock()
 	sharing := a.sharing
 	over := sharing && a.sharers == 0 && now >= a.sharedUntil
 	a.mu.Unlock()
-	if over && !a.holdings.Active() {
+	if over && (!a.holdings.Active() || atomic.LoadInt64(a.lostFrom) <= now) {
 		return a.unshare(now)
 	}
 	return sharing

@@ -534,6 +534,56 @@ func TestSharingEnds(t *testing.T) {
 	}
 }
 
+// Sharing ends too if nobody takes back what was lent: by then all of it is over.
+func TestSharingEndsUnanswered(t *testing.T) {
+	for _, failing := range []bool{false, true} {
+		withSources(t, holding(testTable(table.Plan{Quota: per64Hours(100)}), 0))
+		ctx, cancel := context.WithCancel(context.Background())
+		r := &rig{t: t}
+		handler, err := New(ctx, http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) { r.upstream, r.writer = req, w }), sharing(), "test")
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.handler = handler
+		kept := sources.accounts[nobody]
+		later := int64(0)
+		kept.mu.Lock()
+		kept.now = func() int64 { return int64(time.Since(started)) + atomic.LoadInt64(&later) }
+		kept.mu.Unlock()
+		l := newLender(100, 0)
+		l.exchange(kept)
+		r.call("ann")
+		l.exchange(kept)
+		wantCalls(t, r, "ann", "ok 98")
+		cancel()
+		for left := 1; left > 0; runtime.Gosched() {
+			kept.mu.Lock()
+			left = kept.sharers
+			kept.mu.Unlock()
+		}
+		report := func() {
+			kept.entries(1 << 20)
+			kept.sending()
+			kept.sent(failing)
+			if failing {
+				kept.answered(nil)
+				return
+			}
+			kept.answered(&usage.Answer{Sequence: 1, Next: 1})
+		}
+		report()
+		atomic.AddInt64(&later, int64(linger)-second)
+		report()
+		if !kept.shares() {
+			t.Errorf("failing: %t: it does not share limits for a minute", failing)
+		}
+		atomic.AddInt64(&later, 2*second)
+		if kept.shares() {
+			t.Errorf("failing: %t: it shares limits that nobody has lent for a minute", failing)
+		}
+	}
+}
+
 // A gateway that goes on as another instance gives up its tenure, and with the next one
 // all that it held.
 func TestAnotherInstance(t *testing.T) {
