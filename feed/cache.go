@@ -177,11 +177,11 @@ func (c *Cache) load(r *reader) {
 // a restart, it is to be written anew.
 func (c *Cache) ownLocked(f *Feed) {
 	c.owner = f
-	if c.busy || c.have == "" {
+	if c.have == "" {
 		return
 	}
 	var line cacheLine
-	if json.Unmarshal(c.line, &line) != nil || foreign(line, f.cfg) != nil {
+	if c.busy || json.Unmarshal(c.line, &line) != nil || foreign(line, f.cfg) != nil {
 		c.have = ""
 	}
 }

@@ -652,6 +652,40 @@ func TestCacheOfOtherSettings(t *testing.T) {
 	}
 }
 
+// The same goes for a feed that takes the file over just when it was written.
+func TestCacheTakenOverWhileWritten(t *testing.T) {
+	path, body := cachePath(t), tableBody(42, "")
+	cache := NewCache(path)
+	cache.create = func(_, _ string) (*os.File, error) { return nil, os.ErrPermission }
+	gone := newSite(t, serve(hashTag(body), body))
+	site := newSite(t, serve(hashTag(body), body))
+	var first, second *rig
+	first = newRig(t, nil, nil, func(c *Config) {
+		c.Cache = cache
+		c.Endpoints = []string{gone.server.URL, site.server.URL}
+		c.Report = func(line string, _ bool) {
+			if strings.HasSuffix(line, "is kept again") {
+				second = newRig(t, nil, Current(first.feed), func(c *Config) {
+					c.Cache = cache
+					c.Endpoints = []string{site.server.URL}
+				})
+			}
+		}
+	})
+	first.time.poll(t)
+	cache.create = os.CreateTemp
+	for i := 0; i < 10 && second == nil; i++ {
+		first.time.poll(t)
+	}
+	if second == nil {
+		t.Fatal("the table was not kept")
+	}
+	first.feed.Stop()
+	second.time.clock = first.time.clock
+	second.time.poll(t)
+	restoreAt(t, path, site.server.URL, second.time.clock)
+}
+
 // What is being written is neither fetched nor written once more, however long that
 // takes.
 func TestCacheWritesOnce(t *testing.T) {
