@@ -14,8 +14,8 @@ import (
 const keepEvery = time.Minute
 
 // patience is how long a feed waits for its file when it starts. Traefik makes
-// nothing else meanwhile. A million keys are read in less than half of that.
-const patience = 20 * time.Second
+// nothing else meanwhile. A million keys take 10 to 22 seconds of one core.
+const patience = 30 * time.Second
 
 // Cache keeps the table in force in a file, so that a gateway that starts while
 // no endpoint answers goes on with the last good one. cachefile.go has what is in
