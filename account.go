@@ -82,7 +82,7 @@ func init() {
 			State:    func() (int64, time.Duration) { return a.state() },
 			Sharing:  func() bool { return a.shares() },
 			Active:   func() bool { return a.holdings.Active() },
-			Entries:  func(bytes int) (int64, []usage.Entry) { return a.entries(bytes) },
+			Entries:  func(bytes int) (int64, []usage.Entry, int) { return a.entries(bytes) },
 			Answered: func(answer *usage.Answer) { a.answered(answer) },
 			Post:     func(body []byte, sharing bool) feed.Reply { return a.post(body, sharing) },
 			Endpoint: func() string { return a.endpoint() },

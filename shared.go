@@ -346,7 +346,7 @@ func (a *account) hurry() {
 }
 
 // entries returns what a report tells of shared limits, in so many bytes at most.
-func (a *account) entries(bytes int) (tenure int64, entries []usage.Entry) {
+func (a *account) entries(bytes int) (tenure int64, entries []usage.Entry, left int) {
 	return a.holdings.ReportUpTo(bytes, a.now())
 }
 

@@ -77,7 +77,7 @@ func (l *lender) answer(r *usage.Report) *usage.Answer {
 // exchange has an account report, and be answered.
 func (l *lender) exchange(kept *account) {
 	r := &usage.Report{Instance: fmt.Sprintf("%p", kept)}
-	r.Tenure, r.Entries = kept.entries(1 << 20)
+	r.Tenure, r.Entries, _ = kept.entries(1 << 20)
 	kept.sending()
 	kept.sent(false)
 	kept.answered(l.answer(r))
@@ -196,7 +196,7 @@ func TestSharedPart(t *testing.T) {
 	r, kept := newSharing(t, testTable(table.Plan{RateLimit: perHour(100)}), sharing())
 	newLender(1, 1).exchange(kept)
 	r.call("ann")
-	number, entries := kept.entries(1 << 20)
+	number, entries, _ := kept.entries(1 << 20)
 	if number != 1 || len(entries) != 1 {
 		t.Fatalf("got tenure %d, entries %+v", number, entries)
 	}
@@ -287,7 +287,7 @@ func TestHoldingsOutliveReloads(t *testing.T) {
 // onlyBucket returns the name of the one bucket that an account tells of.
 func onlyBucket(t *testing.T, kept *account) string {
 	t.Helper()
-	_, entries := kept.entries(1 << 20)
+	_, entries, _ := kept.entries(1 << 20)
 	if len(entries) != 1 {
 		t.Fatalf("got %+v, want one entry", entries)
 	}
@@ -598,13 +598,13 @@ func TestAnotherInstance(t *testing.T) {
 		t.Errorf("got the instances %s, %s", name, again)
 	}
 	report := &usage.Report{Instance: name}
-	if report.Tenure, report.Entries = kept.entries(1 << 20); report.Tenure != 0 || len(report.Entries) != 0 {
+	if report.Tenure, report.Entries, _ = kept.entries(1 << 20); report.Tenure != 0 || len(report.Entries) != 0 {
 		t.Errorf("another instance tells of tenure %d and %+v", report.Tenure, report.Entries)
 	}
 	kept.sending()
 	kept.answered(l.answer(report))
 	// What was lent before counts as spent, and the next tenure begins with nothing.
-	report.Tenure, report.Entries = kept.entries(1 << 20)
+	report.Tenure, report.Entries, _ = kept.entries(1 << 20)
 	if len(report.Entries) != 1 || report.Entries[0].Account != 2 || report.Entries[0].Granted != 0 {
 		t.Errorf("got tenure %d, %+v", report.Tenure, report.Entries)
 	}
@@ -616,7 +616,7 @@ func TestAnotherInstance(t *testing.T) {
 			passed++
 		}
 		if i%3 == 0 {
-			report.Tenure, report.Entries = kept.entries(1 << 20)
+			report.Tenure, report.Entries, _ = kept.entries(1 << 20)
 			kept.sending()
 			kept.answered(l.answer(report))
 		}
@@ -652,7 +652,7 @@ func TestLongNamesAreShared(t *testing.T) {
 		l.exchange(kept)
 		kept.collect(func(row usage.Row) { report.Usage = append(report.Usage, usage.Shorten(row)) }, true)
 		l.exchange(kept)
-		report.Tenure, report.Entries = kept.entries(1 << 20)
+		report.Tenure, report.Entries, _ = kept.entries(1 << 20)
 		body, err := json.Marshal(report)
 		if err != nil {
 			t.Fatal(err)

@@ -164,12 +164,13 @@ const (
 // that. What does not fit comes first in the next one. Each report has to be settled by
 // Answer before the next one is made.
 func (s *Store) Report(now int64) (number int64, entries []usage.Entry) {
-	return s.ReportUpTo(mostBytes, now)
+	number, entries, _ = s.ReportUpTo(mostBytes, now)
+	return number, entries
 }
 
 // ReportUpTo is Report for a report that may have fewer bytes than usual. It tells one
-// entry at least.
-func (s *Store) ReportUpTo(most int, now int64) (number int64, entries []usage.Entry) {
+// entry at least, and says how many holdings there was no room for.
+func (s *Store) ReportUpTo(most int, now int64) (number int64, entries []usage.Entry, left int) {
 	if most > mostBytes {
 		most = mostBytes
 	}
@@ -222,7 +223,7 @@ func (s *Store) ReportUpTo(most int, now int64) (number int64, entries []usage.E
 	s.lists.Lock()
 	s.active = append(append(append([]*Holding{}, rest...), s.active...), again...)
 	s.lists.Unlock()
-	return number, entries
+	return number, entries, len(rest)
 }
 
 // Answer takes in the answer to the last report, nil if there will be none, and reports

@@ -376,9 +376,9 @@ func TestFewerEntries(t *testing.T) {
 		Take(NewAllowance(s, nil, s.Get(usage.KindQuota, fmt.Sprint("bucket ", i), Plan{Name: "apps/p"}, 0)), 0)
 	}
 	for most, want := range map[int]int{0: 1, 3000: 9, 1 << 20: 30} {
-		_, entries := s.ReportUpTo(most, 1)
-		if s.Answer(nil, 1, 1); len(entries) != want {
-			t.Errorf("%d bytes: got %d entries, want %d", most, len(entries), want)
+		_, entries, left := s.ReportUpTo(most, 1)
+		if s.Answer(nil, 1, 1); len(entries) != want || left != 30-want {
+			t.Errorf("%d bytes: got %d entries and %d left, want %d of 30", most, len(entries), left, want)
 		}
 	}
 }

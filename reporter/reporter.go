@@ -84,11 +84,12 @@ type Config struct {
 	State func() (revision int64, age time.Duration)
 	// Sharing says whether the gateway shares limits with others. Active says
 	// whether it has entries to tell, and Entries returns them with the tenure that
-	// they are of, about so many bytes of JSON at most. Each report that shares is
-	// settled by one call of Answered, with the answer, or nil if there will be none.
+	// they are of, about so many bytes of JSON at most, and how many there was no room
+	// for. Each report that shares is settled by one call of Answered, with the answer,
+	// or nil if there will be none.
 	Sharing  func() bool
 	Active   func() bool
-	Entries  func(bytes int) (tenure int64, entries []usage.Entry)
+	Entries  func(bytes int) (tenure int64, entries []usage.Entry, left int)
 	Answered func(answer *usage.Answer)
 	// Post sends a report, which shares limits or not, and Endpoint returns where it
 	// would go now, as replies name it.
@@ -211,11 +212,11 @@ type report struct {
 	requests           int64
 	sharing            bool // limits
 	body               []byte
-	// rows are what it counts, and entries how many it has. It was to have most bytes
-	// at most.
-	rows    []usage.Row
-	entries int
-	most    int
+	// rows are what it counts, entries how many it has, and left how many more there
+	// were. It was to have most bytes at most.
+	rows          []usage.Row
+	entries, left int
+	most          int
 	// doubtful says that it may have been taken, without an answer that tells so.
 	doubtful bool
 }
@@ -508,10 +509,11 @@ func (r *Reporter) compose(revision int64, age time.Duration, sharing bool) *rep
 		Revision: revision,
 		TableAge: math.Round(math.Max(age.Seconds(), 0)*1000) / 1000,
 	}
+	left := 0
 	if sharing {
 		told.Sharing = true
 		// The rest is for at least one row.
-		told.Tenure, told.Entries = r.cfg.Entries(most / 6 * 5)
+		told.Tenure, told.Entries, left = r.cfg.Entries(most / 6 * 5)
 	}
 	for {
 		told.Usage = rows
@@ -528,7 +530,7 @@ func (r *Reporter) compose(revision int64, age time.Duration, sharing bool) *rep
 		}
 		return &report{
 			sequence: r.sequence, revision: revision, requests: requests, sharing: sharing,
-			body: body, rows: rows, entries: len(told.Entries), most: most,
+			body: body, rows: rows, entries: len(told.Entries), left: left, most: most,
 		}
 	}
 }
@@ -609,12 +611,19 @@ func (r *Reporter) accept(reply feed.Reply) {
 	r.senseless = 0
 	r.accepted = now
 	r.revision = r.pending.revision
-	r.pending = nil
-	r.failures = 0
 	rest := r.next
-	if rest > soonest && r.waiting.waits() {
+	if left := r.pending.left; left > 0 {
+		// All entries are to be told once in the usual time.
+		rest = time.Duration(float64(rest) * float64(r.pending.entries) / float64(r.pending.entries+left))
+	}
+	if rest < soonest || r.waiting.waits() {
 		rest = soonest
 	}
+	if rest > r.next {
+		rest = r.next
+	}
+	r.pending = nil
+	r.failures = 0
 	r.due = now.Add(r.jittered(rest))
 	if r.told != "" {
 		r.report(reply, "accepted again", false)

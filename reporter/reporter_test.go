@@ -78,10 +78,13 @@ func newRig(t *testing.T) *rig {
 			}
 			g.counted = nil
 		},
-		State:    func() (int64, time.Duration) { return g.revision, g.age },
-		Sharing:  func() bool { return g.sharing },
-		Active:   func() bool { return len(g.entries) > 0 },
-		Entries:  func(bytes int) (int64, []usage.Entry) { return 7, g.entriesOf(bytes) },
+		State:   func() (int64, time.Duration) { return g.revision, g.age },
+		Sharing: func() bool { return g.sharing },
+		Active:  func() bool { return len(g.entries) > 0 },
+		Entries: func(bytes int) (int64, []usage.Entry, int) {
+			entries := g.entriesOf(bytes)
+			return 7, entries, len(g.entries) - len(entries)
+		},
 		Answered: func(a *usage.Answer) { g.answers = append(g.answers, a) },
 		Post: func(body []byte, sharing bool) feed.Reply {
 			if sharing != g.sharing {
@@ -130,7 +133,7 @@ func (g *rig) post(body []byte) feed.Reply {
 func (g *rig) entriesOf(bytes int) []usage.Entry {
 	for i := range g.entries {
 		bytes -= 150
-		if bytes < 0 && i > 0 {
+		if (bytes < 0 || i == usage.MaxEntries) && i > 0 {
 			return g.entries[:i]
 		}
 	}
@@ -271,6 +274,23 @@ func TestNext(t *testing.T) {
 	g.count("apps/a", 1)
 	if rest := g.step(); rest != longestRest || g.counted != nil {
 		t.Errorf("nothing was collected for %s", rest)
+	}
+}
+
+// Entries that do not fit come so soon that all are told in the usual time.
+func TestNextWithManyEntries(t *testing.T) {
+	g := newRig(t)
+	g.sharing = true
+	g.next = 5
+	for len(g.entries) < 9000 {
+		g.entries = append(g.entries, entriesOf(fmt.Sprint("bucket ", len(g.entries)))...)
+	}
+	g.reporter.Wake()
+	g.untilPost()
+	told := len(g.lastPost().Entries)
+	want := time.Duration(float64(5*time.Second) * float64(told) / float64(len(g.entries)))
+	if took := g.untilPost(); told > len(g.entries)/2 || took != want {
+		t.Errorf("%d of %d entries were told, and the next ones %s later, want %s", told, len(g.entries), took, want)
 	}
 }
 
