@@ -354,6 +354,11 @@ func lineWith(text, part string) string {
 	return ""
 }
 
+// linesWith returns the lines that have a part.
+func linesWith(lines []string, part string) []string {
+	return slices.DeleteFunc(lines, func(line string) bool { return !strings.Contains(line, part) })
+}
+
 // mustContain is for await: an error unless a text has all the parts.
 func mustContain(text string, parts ...string) error {
 	for _, part := range parts {

@@ -319,7 +319,7 @@ func TestMetricsOfRequests(t *testing.T) {
 			return err
 		})
 		if err != nil {
-			t.Fatal(err)
+			t.Fatalf("%v; of reports Traefik says:\n%s", err, strings.Join(linesWith(shared.traefik.Log.Since(0), "reports to"), "\n"))
 		}
 		return n
 	}
