@@ -10,6 +10,7 @@ import (
 	"io"
 	"io/fs"
 	"maps"
+	"math"
 	"os"
 	"path/filepath"
 	"runtime/debug"
@@ -218,6 +219,71 @@ func readThrough(path string) error {
 	return err
 }
 
+// checkPages returns an error if the pages of a bucket lead to one of them twice: bbolt
+// would go round there until no memory is left.
+func checkPages(db *bolt.DB, bucket *bolt.Bucket) error {
+	if bucket.Root() == 0 {
+		return nil // It is in the page of another.
+	}
+	file, err := os.Open(db.Path())
+	if err != nil {
+		return err
+	}
+	defer file.Close()
+	size := int64(db.Info().PageSize)
+	seen := map[uint64]bool{}
+	for open := []uint64{uint64(bucket.Root())}; len(open) > 0; {
+		page := open[len(open)-1]
+		open = open[:len(open)-1]
+		if seen[page] {
+			return fmt.Errorf("has page %d twice", page)
+		}
+		seen[page] = true
+		below, err := readBranch(file, page, size)
+		if err != nil {
+			return fmt.Errorf("page %d: %w", page, err)
+		}
+		open = append(open, below...)
+	}
+	return nil
+}
+
+// What is in a page of bbolt that has others below it, in bytes: each is named at the
+// end of an element.
+const (
+	pageHead    = 16
+	pageFlags   = 8 // where they are
+	pageCount   = 10
+	branchFlag  = 1
+	branchEntry = 16
+	branchPage  = 8
+)
+
+// readBranch returns the pages below a page of so many bytes.
+func readBranch(file io.ReaderAt, page uint64, size int64) ([]uint64, error) {
+	if page > uint64(math.MaxInt64/size)-1 {
+		return nil, io.ErrUnexpectedEOF
+	}
+	at := int64(page) * size
+	head := make([]byte, pageHead)
+	if _, err := file.ReadAt(head, at); err != nil {
+		return nil, err
+	}
+	// bbolt writes numbers as the machine has them.
+	if binary.NativeEndian.Uint16(head[pageFlags:])&branchFlag == 0 {
+		return nil, nil
+	}
+	elements := make([]byte, branchEntry*int(binary.NativeEndian.Uint16(head[pageCount:])))
+	if _, err := file.ReadAt(elements, at+pageHead); err != nil {
+		return nil, err
+	}
+	var below []uint64
+	for ; len(elements) > 0; elements = elements[branchEntry:] {
+		below = append(below, binary.NativeEndian.Uint64(elements[branchPage:]))
+	}
+	return below, nil
+}
+
 // read reads all of a file of so many bytes.
 func (s *state) read(tx *bolt.Tx, size int64) error {
 	if tx.Size() > size {
@@ -226,6 +292,9 @@ func (s *state) read(tx *bolt.Tx, size int64) error {
 	bucket, entries := tx.Bucket(headBucket), tx.Bucket(entryBucket)
 	if bucket == nil || entries == nil {
 		return errors.New("is no state file of tollgate")
+	}
+	if err := checkPages(tx.DB(), entries); err != nil {
+		return err
 	}
 	text, err := unseal(headKey, bucket.Get(headKey))
 	if err != nil {

@@ -2,6 +2,7 @@ package store
 
 import (
 	"bytes"
+	"encoding/binary"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -114,6 +115,40 @@ func TestDamagedState(t *testing.T) {
 			t.Fatal(err)
 		}
 		check("cut at", i)
+	}
+}
+
+// TestRoundInState has pages of a file name one that is above them.
+func TestRoundInState(t *testing.T) {
+	s := state{time: kept, version: 1, entries: map[string]entry{}}
+	for i := range 3000 {
+		s.entries[fmt.Sprintf("key%04d", i)] = entry{Value: Value{Data: bytes.Repeat([]byte("x"), 100), Version: 1}}
+	}
+	whole := written(t, s)
+	size := os.Getpagesize()
+	branches := 0
+	for at := 0; at < len(whole); at += size {
+		page := whole[at : at+size]
+		count := int(binary.NativeEndian.Uint16(page[pageCount:]))
+		if binary.NativeEndian.Uint64(page) != uint64(at/size) || binary.NativeEndian.Uint16(page[pageFlags:]) != branchFlag || count == 0 {
+			continue
+		}
+		branches++
+		for _, element := range []int{0, count - 1} {
+			damaged := bytes.Clone(whole)
+			binary.NativeEndian.PutUint64(damaged[at+pageHead+element*branchEntry+branchPage:], uint64(at/size))
+			path := filepath.Join(t.TempDir(), "state")
+			if err := os.WriteFile(path, damaged, 0o600); err != nil {
+				t.Fatal(err)
+			}
+			want := fmt.Sprintf("has page %d twice: it was changed or damaged", at/size)
+			if _, err := readState(path); !errors.Is(err, errBadState) || err.Error() != want {
+				t.Errorf("page %d, element %d: got %v, want %s", at/size, element, err, want)
+			}
+		}
+	}
+	if branches < 2 {
+		t.Errorf("%d pages have others below them, want a tree of some", branches)
 	}
 }
 
