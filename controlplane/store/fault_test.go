@@ -572,8 +572,9 @@ func TestClusterFailover(t *testing.T) {
 func moves(t *testing.T, nodes []*redistest.Server) {
 	t.Helper()
 	s := open(t, "redis-cluster://"+addresses(nodes)+"?"+quick, store.Options{})
-	version := set(t, s, "key", "one").Version
-	slot, err := nodes[0].Client().ClusterKeySlot(t.Context(), "tollgate:{key}").Result()
+	// No other test may have left something in its slot, since that could not be moved.
+	version := set(t, s, "moving", "one").Version
+	slot, err := nodes[0].Client().ClusterKeySlot(t.Context(), "tollgate:{moving}").Result()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -594,28 +595,28 @@ func moves(t *testing.T, nodes []*redistest.Server) {
 	}
 	do(clients[1], "cluster", "setslot", slot, "importing", ids[0])
 	do(clients[0], "cluster", "setslot", slot, "migrating", ids[1])
-	if got := string(get(t, s, "key").Data); got != "one" {
+	if got := string(get(t, s, "moving").Data); got != "one" {
 		t.Errorf("before it is moved: got %q", got)
 	}
 	host, port, _ := strings.Cut(nodes[to].Address, ":")
-	do(clients[0], "migrate", host, port, "tollgate:{key}", 0, 5000)
-	if got := string(get(t, s, "key").Data); got != "one" {
+	do(clients[0], "migrate", host, port, "tollgate:{moving}", 0, 5000)
+	if got := string(get(t, s, "moving").Data); got != "one" {
 		t.Errorf("while it is moved: got %q", got)
 	}
-	made, err := s.Swap(t.Context(), store.Change{Key: "key", Version: version, Data: []byte("two")})
+	made, err := s.Swap(t.Context(), store.Change{Key: "moving", Version: version, Data: []byte("two")})
 	if err != nil || !made[0] {
 		t.Errorf("changed while it is moved: %v, %v", made, err)
 	}
-	if _, err := s.Swap(t.Context(), store.Change{Key: "key", Version: version, Data: []byte("wrong")}); err == nil {
+	if _, err := s.Swap(t.Context(), store.Change{Key: "moving", Version: version, Data: []byte("wrong")}); err == nil {
 		t.Error("another version while it is moved: got no error")
 	}
 	for _, client := range []*redis.Client{clients[1], clients[0]} {
 		do(client, "cluster", "setslot", slot, "node", ids[1])
 	}
-	if got := string(get(t, s, "key").Data); got != "two" {
+	if got := string(get(t, s, "moving").Data); got != "two" {
 		t.Errorf("when it has been moved: got %q", got)
 	}
-	set(t, s, "key", "three")
+	set(t, s, "moving", "three")
 }
 
 // TestDeadlineTellsWhy has a caller with less patience than the address allows: the
