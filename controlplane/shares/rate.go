@@ -433,7 +433,8 @@ func (r *RateRecord) fairTokens(a *account, t target, pressed bool, now int64) i
 	return divide(r.accounts, a, pool, needs)
 }
 
-// Saturation returns what part of the rate gateways have, from 0 to 1.
+// Saturation returns what part of the rate gateways have, or where single tokens are
+// lent, what part of the tokens is gone, from 0 to 1.
 func (r *RateRecord) Saturation(plan Rate, now int64) float64 {
 	r.advance(now)
 	r.edit(plan)
@@ -441,5 +442,9 @@ func (r *RateRecord) Saturation(plan Rate, now int64) float64 {
 	if r.rate <= 0 || rate < 0 {
 		return 1
 	}
-	return 1 - float64(rate)/float64(r.rate)
+	given := 1 - float64(rate)/float64(r.rate)
+	if r.single() && r.capacity > 0 {
+		given = max(given, min(1, 1-float64(r.tokens)/float64(r.capacity)))
+	}
+	return given
 }
