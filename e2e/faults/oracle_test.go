@@ -24,6 +24,8 @@ type gateway struct {
 	name string
 	sync stack.Sync
 	host host
+	// limits is how it counts; empty is the default.
+	limits string
 	// served returns the newest version that it can have, by its name.
 	served func(name string) int
 	// versionOf returns the version of a number.
@@ -52,7 +54,7 @@ func newGateway(h host, name string, sync stack.Sync, served func(name string) i
 
 // config is its configuration.
 func (g *gateway) config() stack.Config {
-	return stack.Config{API: api, Sync: g.sync, KeySource: &stack.KeySource{Header: "X-API-Key"}}
+	return stack.Config{API: api, Limits: g.limits, Sync: g.sync, KeySource: &stack.KeySource{Header: "X-API-Key"}}
 }
 
 // domain is the host name of its requests.
