@@ -149,8 +149,9 @@ func (a *account) ask(e *Entry, now int64) {
 	switch {
 	case wanted == 0 && over >= second/2:
 		a.want = 0
-	case a.want == 0 || wanted > add(expected, chance(expected)) || add(wanted, chance(wanted)) < expected:
-		// What chance does not explain is believed at once.
+	case a.want == 0 || wanted > add(expected, chance(expected)) || over >= second/2 && add(wanted, chance(wanted)) < expected:
+		// What chance does not explain is believed at once. But requests come in
+		// bursts: that few came in a short time says little.
 		a.want = want
 	default:
 		// The rest in the course of some seconds.
