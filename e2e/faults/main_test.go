@@ -13,6 +13,7 @@
 //	front_test.go     what stands between gateways and the truth
 //	lies_test.go      every answer that must not be believed
 //	cuts_test.go      answers that end early, at each byte
+//	reports_test.go   reports that get no answer, or a lie, and limits that are shared
 //	oracle_test.go    which answers of gateways are right
 //	host_test.go      Traefik, and the compiled plugin
 //	world_test.go     a control plane and its gateways, and what can happen to them
