@@ -90,7 +90,7 @@ func newLiedTo(t *testing.T, s *Sharing, n int, random *rand.Rand, in askedIn) *
 		State:    func() (int64, time.Duration) { return 1, 0 },
 		Sharing:  func() bool { return true },
 		Active:   g.holdings.Active,
-		Entries:  func(bytes int) (int64, []usage.Entry) { return g.holdings.ReportUpTo(bytes, g.now()) },
+		Entries:  func(bytes int) (int64, []usage.Entry, int) { return g.holdings.ReportUpTo(bytes, g.now()) },
 		Answered: func(a *usage.Answer) { g.holdings.Answer(a, g.sentAt, g.now()) },
 		Post:     g.post,
 		Endpoint: func() string { return "" },
