@@ -180,9 +180,7 @@ type accounts []account
 // that this replaces is returned too. It returns nil for an entry of an account
 // that was replaced itself, and for one that there is no room for.
 func (as *accounts) open(tenure int64, e *Entry) (a *account, old account) {
-	place, found := slices.BinarySearchFunc(*as, tenure, func(a account, tenure int64) int {
-		return cmp.Compare(a.tenure, tenure)
-	})
+	place, found := as.place(tenure)
 	if found {
 		a = &(*as)[place]
 		if e.Account == a.number {
@@ -213,12 +211,81 @@ func (as *accounts) open(tenure int64, e *Entry) (a *account, old account) {
 	return a, old
 }
 
+// place returns where a tenure's account is, or would be.
+func (as accounts) place(tenure int64) (place int, found bool) {
+	return slices.BinarySearchFunc(as, tenure, func(a account, tenure int64) int {
+		return cmp.Compare(a.tenure, tenure)
+	})
+}
+
+// of returns the place of the account that an entry is of, unless there is none, or
+// another one by now.
+func (as accounts) of(tenure Tenure, e *Entry) (place int, found bool) {
+	place, found = as.place(tenure.Number)
+	return place, found && as[place].number == min(maxTotal, max(0, e.Account))
+}
+
 // clean returns e with numbers in their bounds.
 func (e Entry) clean() Entry {
 	for _, n := range []*int64{&e.Account, &e.Granted, &e.Used, &e.Returned, &e.Told, &e.Wanted, &e.Part, &e.Tokens} {
 		*n = min(maxTotal, max(0, *n))
 	}
 	return e
+}
+
+// needs are what accounts need of a pool, each at its place among them.
+type needs struct {
+	each []int64
+	sum  int64
+
+	// at is the level for a pool, if it is known.
+	known    bool
+	pool, at int64
+}
+
+// of empties the needs, for so many accounts.
+func (n *needs) of(accounts int) {
+	*n = needs{each: slices.Grow(n.each[:0], accounts)}
+}
+
+// put adds what the next account needs.
+func (n *needs) put(need int64) {
+	n.each = append(n.each, need)
+	n.sum = add(n.sum, need)
+}
+
+// set changes what an account needs. The sum of needs that are set is far from the
+// largest number.
+func (n *needs) set(place int, need int64) {
+	if old := n.each[place]; need != old {
+		n.each[place] = need
+		n.sum += need - old
+		n.known = false
+	}
+}
+
+// level is that of the needs.
+func (n *needs) level(pool int64) int64 {
+	if n.sum <= pool {
+		return math.MaxInt64
+	}
+	if !n.known || n.pool != pool {
+		n.known, n.pool, n.at = true, pool, level(pool, n.each)
+	}
+	return n.at
+}
+
+// divide divides a pool of units, and returns the part of the account at a place, that
+// wishes for so many spare ones. Those come after all that others want to spend.
+func (n *needs) divide(pool int64, place int, spare int64) int64 {
+	mine := n.each[place]
+	switch {
+	case mine > 0:
+		return min(mine, n.level(pool))
+	case n.sum < pool:
+		return spare
+	}
+	return 0
 }
 
 // level returns how much each may have at most so that all of a pool is used and

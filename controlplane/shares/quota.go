@@ -1,6 +1,7 @@
 package shares
 
 import (
+	"math"
 	"slices"
 	"time"
 )
@@ -37,18 +38,39 @@ type QuotaRecord struct {
 	consumed int64 // the sum of slots
 	accounts accounts
 
-	needs []int64 // of accounts, while one is settled
+	// soonest is not after the end of any share.
+	soonest int64
+	// division is how the units are divided, unless something was taken in since.
+	division quotaDivision
+}
+
+// quotaDivision is what all accounts have in common when they are answered.
+type quotaDivision struct {
+	good  bool
+	needs needs
+	// lent is the sum of what accounts hold, and owed what counts of it where some
+	// owe units.
+	lent, owed int64
 }
 
 // Settle takes in what a gateway's report tells of the bucket and answers it. The
 // gateway's tenure must be alive; now is the store's time, in nanoseconds.
 func (r *QuotaRecord) Settle(plan Quota, tenure Tenure, entry Entry, now int64) Share {
+	r.Take(plan, tenure, entry, now)
+	return r.Give(plan, tenure, entry)
+}
+
+// Take takes in what a gateway's report tells of the bucket. Entries by one plan may all
+// be taken in before the first of them is answered, which spares work that grows with
+// the number of gateways.
+func (r *QuotaRecord) Take(plan Quota, tenure Tenure, entry Entry, now int64) {
 	now = r.advance(plan, now)
+	r.division.good = false
 	e := entry.clean()
 	a, old := r.accounts.open(tenure.Number, &e)
 	r.consume(now, max(0, old.balance()), plan)
 	if a == nil {
-		return Share{}
+		return
 	}
 	spent, _ := a.tell(&e)
 	r.consume(now, spent, plan)
@@ -59,12 +81,25 @@ func (r *QuotaRecord) Settle(plan Quota, tenure Tenure, entry Entry, now int64) 
 		// have to be told first that they may not keep it.
 		a.want = before / 2
 	}
+	r.soonest = min(r.soonest, a.until)
 	a.credit = Standing(plan.Reserve(), tenure.Ranks[plan.Horizon()])
+}
 
-	room, pool := r.room(plan)
-	keep := r.fair(a, pool, now)
+// Give answers an entry that was taken in, by the same plan and at the time of the last
+// Take. Each that was taken in is to be answered.
+func (r *QuotaRecord) Give(plan Quota, tenure Tenure, entry Entry) Share {
+	place, found := r.accounts.of(tenure, &entry)
+	if !found {
+		return Share{}
+	}
+	r.divide()
+	a, d := &r.accounts[place], &r.division
+	room := r.room(plan)
+	keep := d.needs.divide(max(0, d.lent+room), place, a.spare)
 	if grant := min(room, keep-a.balance()); grant > 0 && a.granted+grant <= maxTotal {
+		d.add(a, -1)
 		a.granted += grant
+		d.add(a, 1)
 		room -= grant
 	}
 	return Share{
@@ -73,53 +108,41 @@ func (r *QuotaRecord) Settle(plan Quota, tenure Tenure, entry Entry, now int64) 
 		Keep:    keep,
 		Lasts:   int64(Life),
 		Left:    max(0, room),
-		Reset:   r.reset(plan, now),
+		Reset:   r.reset(plan, r.at),
 	}
 }
 
-// room returns what may be granted, and the pool: what may be granted and what
-// gateways hold. When something is granted, consumed + Σ balances ≤ limit − reserve. Who
-// owes more than its credit, as after an edit, does not make room for others by that.
-func (r *QuotaRecord) room(plan Quota) (room, pool int64) {
-	room = plan.Limit - plan.Reserve() - r.consumed
-	for i := range r.accounts {
-		balance := r.accounts[i].balance()
-		room -= max(balance, -r.accounts[i].credit)
-		pool += max(0, balance)
-	}
-	return room, max(0, pool+room)
+// room returns what may be granted. When something is granted, consumed + Σ balances ≤
+// limit − reserve. Who owes more than its credit, as after an edit, does not make room
+// for others by that.
+func (r *QuotaRecord) room(plan Quota) int64 {
+	return plan.Limit - plan.Reserve() - r.consumed - r.division.owed
 }
 
-// fair returns how many units of a pool a may hold.
-func (r *QuotaRecord) fair(a *account, pool, now int64) int64 {
-	r.needs = r.needs[:0]
+// divide reckons what all accounts have in common.
+func (r *QuotaRecord) divide() {
+	d := &r.division
+	if d.good {
+		return
+	}
+	d.good, d.lent, d.owed = true, 0, 0
+	d.needs.of(len(r.accounts))
 	for i := range r.accounts {
+		a := &r.accounts[i]
+		d.add(a, 1)
 		need := int64(0)
-		if b := &r.accounts[i]; b.asks(now) {
-			need = mulDivUp(b.want, ahead, nano)
+		if a.asks(r.at) {
+			need = mulDivUp(a.want, ahead, nano)
 		}
-		r.needs = append(r.needs, need)
+		d.needs.put(need)
 	}
-	return divide(r.accounts, a, pool, r.needs)
 }
 
-// divide divides a pool of units by what accounts need, and returns the part of a.
-// Those that wish to have a spare one come after all that want to spend theirs.
-func divide(as accounts, a *account, pool int64, needs []int64) int64 {
-	var mine, sum int64
-	for i, need := range needs {
-		sum = add(sum, need)
-		if as[i].tenure == a.tenure {
-			mine = need
-		}
-	}
-	switch {
-	case mine > 0:
-		return min(mine, level(pool, needs))
-	case sum < pool:
-		return a.spare
-	}
-	return 0
+// add adds an account's balance, or takes it away if sign is −1.
+func (d *quotaDivision) add(a *account, sign int64) {
+	balance := a.balance()
+	d.lent += sign * max(0, balance)
+	d.owed += sign * max(balance, -a.credit)
 }
 
 // advance lets the time pass: what has left the window is forgotten, and what
@@ -127,13 +150,17 @@ func divide(as accounts, a *account, pool int64, needs []int64) int64 {
 func (r *QuotaRecord) advance(plan Quota, now int64) int64 {
 	now = max(now, r.at)
 	r.at = now
-	r.accounts = slices.DeleteFunc(r.accounts, func(a account) bool {
-		if a.until > now {
-			return false
-		}
-		r.consume(a.until, a.balance(), plan)
-		return true
-	})
+	if r.soonest <= now {
+		r.division.good, r.soonest = false, math.MaxInt64
+		r.accounts = slices.DeleteFunc(r.accounts, func(a account) bool {
+			if a.until > now {
+				r.soonest = min(r.soonest, a.until)
+				return false
+			}
+			r.consume(a.until, a.balance(), plan)
+			return true
+		})
+	}
 	left := 0
 	for left < len(r.slots) && add(r.slots[left].end, int64(plan.Period)) <= now {
 		r.consumed -= r.slots[left].count

@@ -88,18 +88,49 @@ type RateRecord struct {
 	rate, capacity int64
 	accounts       accounts
 
-	needs []int64 // of accounts, while one is settled
+	// soonest is not after the end of any share.
+	soonest int64
+	// division is how the rate is divided, unless something was taken in since.
+	division rateDivision
+}
+
+// rateDivision is what all accounts have in common when they are answered.
+type rateDivision struct {
+	good bool
+	// rate and capacity are those that nobody has.
+	rate, capacity int64
+	// needs are of rate, at the level of them, sum what all should have, and busy how
+	// many should have some.
+	needs         needs
+	at, sum, busy int64
+	// tell is after how many nanoseconds gateways are to tell what they have used, 0
+	// for with their usual reports.
+	tell int64
+	// lent is how many single tokens accounts hold, and single how many they need. In
+	// whole are those needs rounded up, if gateways tell at once what they use.
+	lent          int64
+	single, whole needs
 }
 
 // Settle takes in what a gateway's report tells of the bucket and answers it. The
 // gateway's tenure must be alive; now is the store's time, in nanoseconds.
 func (r *RateRecord) Settle(plan Rate, tenure Tenure, entry Entry, now int64) Share {
+	r.Take(plan, tenure, entry, now)
+	return r.Give(plan, tenure, entry)
+}
+
+// Take takes in what a gateway's report tells of the bucket. Entries by one plan may all
+// be taken in before the first of them is answered, which spares work that grows with
+// the number of gateways.
+func (r *RateRecord) Take(plan Rate, tenure Tenure, entry Entry, now int64) {
 	now = r.advance(now)
 	r.edit(plan)
+	r.division.good = false
 	e := entry.clean()
 	a, _ := r.accounts.open(tenure.Number, &e)
 	if a == nil {
-		return Share{}
+		r.limit()
+		return
 	}
 	_, returned := a.tell(&e)
 	r.tokens = add(r.tokens, min(returned+a.part.acknowledge(&e), maxTokens)*nano)
@@ -108,12 +139,21 @@ func (r *RateRecord) Settle(plan Rate, tenure Tenure, entry Entry, now int64) Sh
 		e.Over = max(e.Over, second/2)
 	}
 	a.ask(&e, now)
-	r.limit()
+	r.soonest = min(r.soonest, a.until)
+}
 
-	target := r.divideRate(a, now)
+// Give answers an entry that was taken in, by the same plan and at the time of the last
+// Take. Each that was taken in is to be answered.
+func (r *RateRecord) Give(plan Rate, tenure Tenure, entry Entry) Share {
+	place, found := r.accounts.of(tenure, &entry)
+	if !found {
+		return Share{}
+	}
+	r.divide()
+	a := &r.accounts[place]
+	target := r.divideRate(place)
 	r.offer(a, target)
-	tell := r.tell(now)
-	keep := r.fairTokens(a, target, tell > 0, now)
+	keep := r.fairTokens(place, target)
 	r.lend(a, keep)
 	share := Share{
 		Account:  a.number,
@@ -128,9 +168,9 @@ func (r *RateRecord) Settle(plan Rate, tenure Tenure, entry Entry, now int64) Sh
 		Reset:    r.reset(plan),
 	}
 	if a.part.interval == 0 {
-		share.Tell = tell
+		share.Tell = r.division.tell
 	}
-	if a.granted > e.Granted && r.tokens < 0 {
+	if a.granted > entry.clean().Granted && r.tokens < 0 {
 		// It may be this gateway that was lent the token which is still to come.
 		share.After = min(share.Reset, int64(Life))
 	}
@@ -145,7 +185,9 @@ func (r *RateRecord) lend(a *account, keep int64) {
 	if grant < wish && r.nextIsSoon() {
 		grant++
 	}
+	before := *a
 	a.granted += grant
+	r.changed(a, before)
 	r.tokens -= grant * nano
 }
 
@@ -153,13 +195,13 @@ func (r *RateRecord) lend(a *account, keep int64) {
 // now comes again, and there is room for it besides those that are there. While one is
 // lent in advance, fewer than none are there, so it is never more than one.
 func (r *RateRecord) nextIsSoon() bool {
-	rate, capacity := r.free()
+	rate, capacity := r.division.rate, r.division.capacity
 	return r.tokens >= 0 && rate > 0 && capacity >= (r.tokens/nano+1)*nano && mulDivUp(nano-r.tokens%nano, second, rate) <= soon
 }
 
 // reset returns the time until there is another token.
 func (r *RateRecord) reset(plan Rate) int64 {
-	rate, capacity := r.free()
+	rate, capacity := r.division.rate, r.division.capacity
 	switch {
 	case rate > 0 && r.tokens < 0:
 		return mulDivUp(-r.tokens, second, rate)
@@ -176,16 +218,10 @@ func (r *RateRecord) single() bool {
 	return r.rate <= maxSingle && r.capacity <= mulDiv(r.rate, roomy, second) && r.capacity >= mulDiv(r.rate, cramped, second)
 }
 
-// tell returns after how many nanoseconds a gateway is to tell what it has used, 0 for
-// with its usual reports. It matters at once where tokens are lent one by one, there is
-// room for few of them, and most of them are wanted.
-func (r *RateRecord) tell(now int64) int64 {
-	var wanted int64
-	for i := range r.accounts {
-		if a := &r.accounts[i]; a.asks(now) {
-			wanted = add(wanted, a.want)
-		}
-	}
+// tell returns after how many nanoseconds gateways are to tell what they have used that
+// want so much in all, 0 for with their usual reports. It matters at once where tokens
+// are lent one by one, there is room for few of them, and most of them are wanted.
+func (r *RateRecord) tell(wanted int64) int64 {
 	switch {
 	case wanted < r.rate/2 || r.capacity > mulDiv(r.rate, roomy, second) || !r.single() && r.rate >= minPart:
 		return 0
@@ -235,6 +271,10 @@ func (plan Rate) pool() (rate, capacity int64) {
 // edits make none.
 func (r *RateRecord) edit(plan Rate) {
 	rate, capacity := plan.pool()
+	if rate == r.rate && capacity == r.capacity {
+		return
+	}
+	r.division.good = false
 	r.tokens = max(mostMissing, r.tokens+capacity-r.capacity)
 	r.rate, r.capacity = rate, capacity
 	r.limit()
@@ -247,9 +287,19 @@ func (r *RateRecord) free() (rate, capacity int64) {
 	for i := range r.accounts {
 		a := &r.accounts[i]
 		rate = max(mostMissing, rate-a.part.rate())
-		capacity = max(mostMissing, capacity-(min(maxTokens, max(0, a.balance()))+a.part.room())*nano)
+		capacity = max(mostMissing, capacity-a.capacity())
 	}
 	return rate, capacity
+}
+
+// capacity is what a gateway may have of a plan's, in nanotokens.
+func (a *account) capacity() int64 {
+	return (a.tokens() + a.part.room()) * nano
+}
+
+// tokens is how many single ones a gateway holds.
+func (a *account) tokens() int64 {
+	return min(maxTokens, max(0, a.balance()))
 }
 
 // mostMissing bounds what is below 0, so that nothing overflows.
@@ -265,20 +315,22 @@ func (r *RateRecord) limit() {
 // that have ended comes back. The tokens of those are lost, as they may be spent.
 func (r *RateRecord) advance(now int64) int64 {
 	now = max(now, r.at)
-	for {
+	for r.soonest <= now {
 		first := -1
+		r.soonest = math.MaxInt64
 		for i := range r.accounts {
-			if r.accounts[i].until <= now && (first < 0 || r.accounts[i].until < r.accounts[first].until) {
-				first = i
+			if until := r.accounts[i].until; until < r.soonest {
+				first, r.soonest = i, until
 			}
 		}
-		if first < 0 {
-			r.refill(now)
-			return now
+		if r.soonest <= now {
+			r.refill(r.soonest)
+			r.division.good = false
+			r.accounts = slices.Delete(r.accounts, first, first+1)
 		}
-		r.refill(r.accounts[first].until)
-		r.accounts = slices.Delete(r.accounts, first, first+1)
 	}
+	r.refill(now)
+	return now
 }
 
 func (r *RateRecord) refill(now int64) {
@@ -300,44 +352,109 @@ type target struct {
 	capacity int64 // tokens; 0 if it should have no part
 }
 
-// divideRate returns what a should have: its fair share of the rate, and of the room
-// for tokens in proportion.
-func (r *RateRecord) divideRate(a *account, now int64) target {
-	// What they want, and some more where there is enough.
-	var wanted int64
-	needs := r.needs[:0]
+// divide reckons what all accounts have in common, and throws away the tokens that
+// there is no room for.
+func (r *RateRecord) divide() {
+	d := &r.division
+	if d.good {
+		return
+	}
+	d.good = true
+	d.rate, d.capacity = r.free()
+	r.tokens = min(r.tokens, d.capacity)
+	r.divideAll()
+	d.lent = 0
+	d.single.of(len(r.accounts))
+	d.whole.of(len(r.accounts))
 	for i := range r.accounts {
-		need := int64(0)
-		if b := &r.accounts[i]; b.asks(now) {
-			need = b.want
-			wanted = add(wanted, need+headroom(need))
-		}
-		needs = append(needs, need)
+		a := &r.accounts[i]
+		d.lent += a.tokens()
+		single, whole := d.lacks(a, a.wants(r.at))
+		d.single.put(single)
+		d.whole.put(whole)
 	}
-	if r.needs = needs; wanted <= r.rate {
-		for i := range needs {
-			needs[i] += headroom(needs[i])
+}
+
+// divideAll divides the rate among all accounts.
+func (r *RateRecord) divideAll() {
+	d := &r.division
+	// What they want, and some more where there is enough.
+	d.needs.of(len(r.accounts))
+	var asked, wanted int64
+	for i := range r.accounts {
+		want := r.accounts[i].wants(r.at)
+		d.needs.put(want)
+		asked = add(asked, want)
+		if want > 0 {
+			wanted = add(wanted, want+headroom(want))
 		}
 	}
-	at := level(r.rate, needs)
-	var sum, others int64
-	var t target
-	for i, need := range needs {
-		fair := min(at, need)
-		sum = add(sum, fair)
-		switch {
-		case r.accounts[i].tenure == a.tenure:
-			t.rate = fair
-		case fair > 0:
-			others++
+	if wanted <= r.rate {
+		for i, need := range d.needs.each {
+			d.needs.each[i] += headroom(need)
 		}
+		d.needs.sum = wanted
+	}
+	d.tell = r.tell(asked)
+	d.at, d.sum, d.busy = d.needs.level(r.rate), 0, 0
+	for _, need := range d.needs.each {
+		if fair := min(d.at, need); fair > 0 {
+			d.sum = add(d.sum, fair)
+			d.busy++
+		}
+	}
+}
+
+// wants is what a wants, in nanotokens a second, as far as that is to be believed.
+func (a *account) wants(now int64) int64 {
+	if a.asks(now) {
+		return a.want
+	}
+	return 0
+}
+
+// lacks is how many single tokens a needs that is to have so much of the rate: enough
+// for two reports of what its part does not make. Where gateways tell at once what they
+// use, nothing is set aside for one that could use less than a whole token until then;
+// whole is what such a one needs itself.
+func (d *rateDivision) lacks(a *account, rate int64) (single, whole int64) {
+	missing := rate - a.part.offered()
+	switch {
+	case missing <= 0:
+		return 0, 0
+	case d.tell == 0:
+		return mulDivUp(missing, ahead, nano), 0
+	}
+	return mulDiv(missing, aheadOfTell, second*nano), mulDivUp(missing, aheadOfTell, second*nano)
+}
+
+// changed reckons anew what accounts have in common when one of them has changed.
+func (r *RateRecord) changed(a *account, before account) {
+	d := &r.division
+	d.lent += a.tokens() - before.tokens()
+	if d.rate <= mostMissing || d.capacity <= mostMissing {
+		d.rate, d.capacity = r.free()
+		return
+	}
+	d.rate = max(mostMissing, d.rate+before.part.rate()-a.part.rate())
+	d.capacity = max(mostMissing, d.capacity+before.capacity()-a.capacity())
+}
+
+// divideRate returns what the account at a place should have: its fair share of the
+// rate, and of the room for tokens in proportion.
+func (r *RateRecord) divideRate(place int) target {
+	d := &r.division
+	t := target{rate: min(d.at, d.needs.each[place])}
+	others := d.busy
+	if t.rate > 0 {
+		others--
 	}
 	if t.rate < minPart || r.single() {
 		return t
 	}
 	// A quarter stays here, for those who come next.
 	tokens := r.capacity / nano
-	t.capacity = mulDiv(tokens-tokens/4, t.rate, sum)
+	t.capacity = mulDiv(tokens-tokens/4, t.rate, d.sum)
 	if t.capacity == 0 && others == 0 {
 		t.capacity = min(1, tokens)
 	}
@@ -354,7 +471,7 @@ func headroom(want int64) int64 {
 
 // offer gives a the part that it should have, as far as there is one to give.
 func (r *RateRecord) offer(a *account, t target) {
-	rate, capacity := r.free()
+	rate, capacity := r.division.rate, r.division.capacity
 	if r.tokens < 0 {
 		// It makes what was lent already.
 		rate = min(rate, 0)
@@ -376,8 +493,10 @@ func (r *RateRecord) offer(a *account, t target) {
 		next.fill = min(grown, max(0, r.tokens/nano))
 		r.tokens -= next.fill * nano
 	}
+	before := *a
 	a.part.offer(next)
-	r.limit()
+	r.changed(a, before)
+	r.tokens = min(r.tokens, r.division.capacity)
 }
 
 // floor returns how many whole tokens there are in nanotokens.
@@ -394,43 +513,30 @@ func near(a, b int64) bool {
 	return max(a, b)-min(a, b) <= max(a, b)/64
 }
 
-// fairTokens returns how many single tokens a may hold: those who have their part need
-// none, the others enough for two reports. Pressed are those who tell at once what they
-// use: nothing is set aside for one that could use less than a whole token until then.
-func (r *RateRecord) fairTokens(a *account, t target, pressed bool, now int64) int64 {
-	pool := max(0, r.tokens/nano)
+// fairTokens returns how many single tokens the account at a place may hold: those who
+// have their part need none, the others what they lack.
+func (r *RateRecord) fairTokens(place int, t target) int64 {
+	a, d := &r.accounts[place], &r.division
+	want := a.wants(r.at)
+	single, whole := d.lacks(a, want)
+	d.single.set(place, single)
+	d.whole.set(place, whole)
+	pool := max(0, r.tokens/nano) + d.lent
 	if r.nextIsSoon() {
 		pool++
 	}
-	needs, all := r.needs[:0], int64(0)
-	for i := range r.accounts {
-		b := &r.accounts[i]
-		pool += min(maxTokens, max(0, b.balance()))
-		need := int64(0)
-		if b.asks(now) {
-			want := b.want
-			if b == a && t.capacity > 0 {
-				want = t.rate
-			}
-			want = max(0, want-b.part.offered())
-			switch {
-			case !pressed:
-				need = mulDivUp(want, ahead, nano)
-			case b == a:
-				need = mulDivUp(want, aheadOfTell, second*nano)
-				all = add(all, need)
-			default:
-				need = mulDiv(want, aheadOfTell, second*nano)
-				all = add(all, mulDivUp(want, aheadOfTell, second*nano))
-			}
-		}
-		needs = append(needs, need)
-	}
-	r.needs = needs
-	if pressed && !a.asks(now) && all >= pool {
+	if d.tell > 0 && !a.asks(r.at) && d.whole.sum >= pool {
 		return 0
 	}
-	return divide(r.accounts, a, pool, needs)
+	mine := want
+	if want > 0 && t.capacity > 0 {
+		mine = t.rate
+	}
+	need, up := d.lacks(a, mine)
+	d.single.set(place, max(need, up))
+	keep := d.single.divide(pool, place, a.spare)
+	d.single.set(place, single)
+	return keep
 }
 
 // Saturation returns what part of the rate gateways have, or where single tokens are
