@@ -194,7 +194,7 @@ func (f *faulty) Get(ctx context.Context, keys ...string) ([]store.Value, time.T
 	return f.Store.Get(ctx, keys...)
 }
 
-func (f *faulty) Swap(ctx context.Context, changes ...store.Change) ([]bool, error) {
+func (f *faulty) Swap(ctx context.Context, changes ...store.Change) ([]int64, error) {
 	if f.swap != nil {
 		if err := f.swap(); err != nil {
 			return nil, err
@@ -207,7 +207,7 @@ func (f *faulty) Swap(ctx context.Context, changes ...store.Change) ([]bool, err
 		}
 	}
 	if f.deny != nil && f.deny() {
-		return make([]bool, len(changes)), err
+		return make([]int64, len(changes)), err
 	}
 	return made, err
 }

@@ -153,7 +153,7 @@ func (l *Ledger) write(ctx context.Context, instance string, version int64, rec 
 	if err := l.noteStore(err); err != nil {
 		return false, err
 	}
-	return made[0], nil
+	return made[0] != 0, nil
 }
 
 // noteStore notes whether the store has answered, tells when that changes for longer

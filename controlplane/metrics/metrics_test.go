@@ -83,9 +83,16 @@ func (b *broken) Get(ctx context.Context, keys ...string) ([]store.Value, time.T
 	return b.Store.Get(ctx, keys...)
 }
 
-func (b *broken) Swap(ctx context.Context, changes ...store.Change) ([]bool, error) {
+func (b *broken) GetChanged(ctx context.Context, known ...store.Known) ([]store.Value, time.Time, error) {
+	if b.err != nil {
+		return nil, time.Time{}, b.err
+	}
+	return b.Store.GetChanged(ctx, known...)
+}
+
+func (b *broken) Swap(ctx context.Context, changes ...store.Change) ([]int64, error) {
 	if b.lost {
-		return make([]bool, len(changes)), nil
+		return make([]int64, len(changes)), nil
 	}
 	return b.Store.Swap(ctx, changes...)
 }
@@ -235,19 +242,23 @@ func TestStoreOperations(t *testing.T) {
 	w.store.err = fmt.Errorf("asking: %w", context.Canceled)
 	_, _, _ = s.Get(t.Context(), "a")
 	w.store.err, w.store.lost = nil, true
-	if made, err := s.Swap(t.Context(), store.Change{Key: "a", Data: []byte("a")}); err != nil || made[0] {
+	if made, err := s.Swap(t.Context(), store.Change{Key: "a", Data: []byte("a")}); err != nil || made[0] != 0 {
 		t.Errorf("got %v, %v", made, err)
 	}
 	w.store.lost = false
-	if made, err := s.Swap(t.Context(), store.Change{Key: "a", Data: []byte("a")}); err != nil || !made[0] {
+	if made, err := s.Swap(t.Context(), store.Change{Key: "a", Data: []byte("a")}); err != nil || made[0] == 0 {
 		t.Errorf("got %v, %v", made, err)
 	}
-	if values, _, err := s.Get(t.Context(), "a"); err != nil || string(values[0].Data) != "a" {
+	values, _, err := s.Get(t.Context(), "a")
+	if err != nil || string(values[0].Data) != "a" {
 		t.Errorf("got %v, %v", values, err)
+	}
+	if values, _, err := s.GetChanged(t.Context(), store.Known{Key: "a", Version: values[0].Version}); err != nil || values[0].Data != nil {
+		t.Errorf("unchanged: got %v, %v", values, err)
 	}
 	w.expect(
 		`tollgate_store_operations_total{operation="get",result="canceled"} 1`,
-		`tollgate_store_operations_total{operation="get",result="ok"} 1`,
+		`tollgate_store_operations_total{operation="get",result="ok"} 2`,
 		`tollgate_store_operations_total{operation="swap",result="conflict"} 1`,
 		`tollgate_store_operations_total{operation="swap",result="ok"} 1`,
 		`tollgate_store_operation_duration_seconds_count{operation="swap"} 2`,

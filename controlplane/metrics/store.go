@@ -70,8 +70,16 @@ func (m measured) Get(ctx context.Context, keys ...string) ([]store.Value, time.
 	return values, now, err
 }
 
+// GetChanged is that of the store, and counts as a get.
+func (m measured) GetChanged(ctx context.Context, known ...store.Known) ([]store.Value, time.Time, error) {
+	start := time.Now()
+	values, now, err := m.Store.GetChanged(ctx, known...)
+	m.metrics.count(operationGet, start, resultOf(err, nil))
+	return values, now, err
+}
+
 // Swap is that of the store.
-func (m measured) Swap(ctx context.Context, changes ...store.Change) ([]bool, error) {
+func (m measured) Swap(ctx context.Context, changes ...store.Change) ([]int64, error) {
 	start := time.Now()
 	made, err := m.Store.Swap(ctx, changes...)
 	m.metrics.count(operationSwap, start, resultOf(err, made))
@@ -83,15 +91,15 @@ func (m storeMetrics) count(operation string, start time.Time, result string) {
 	m.operations.WithLabelValues(operation, result).Inc()
 }
 
-func resultOf(err error, made []bool) string {
+func resultOf(err error, made []int64) string {
 	switch {
 	case errors.Is(err, context.Canceled):
 		return resultCanceled
 	case err != nil:
 		return resultError
 	}
-	for _, ok := range made {
-		if !ok {
+	for _, version := range made {
+		if version == 0 {
 			return resultConflict
 		}
 	}

@@ -26,13 +26,13 @@ type shareless struct {
 	failing bool
 }
 
-func (s *shareless) Get(ctx context.Context, keys ...string) ([]store.Value, time.Time, error) {
-	for _, key := range keys {
-		if s.failing && strings.HasPrefix(key, "share/") {
+func (s *shareless) GetChanged(ctx context.Context, known ...store.Known) ([]store.Value, time.Time, error) {
+	for _, k := range known {
+		if s.failing && strings.HasPrefix(k.Key, "share/") {
 			return nil, time.Time{}, errors.New("password in an error")
 		}
 	}
-	return s.Store.Get(ctx, keys...)
+	return s.Store.GetChanged(ctx, known...)
 }
 
 // newSharing returns a server that shares limits, and its ledger.

@@ -22,6 +22,23 @@ const (
 // registry of MaxTenures, with the longest numbers that there are.
 const MaxBytes = 512 << 10
 
+// What a record takes in memory, about, and each of its accounts and slots.
+const (
+	recordBytes  = 512
+	accountBytes = 144
+	slotBytes    = 16
+)
+
+// Size returns about how many bytes of memory the record takes.
+func (r *QuotaRecord) Size() int {
+	return recordBytes + accountBytes*cap(r.accounts) + slotBytes*cap(r.slots)
+}
+
+// Size returns about how many bytes of memory the record takes.
+func (r *RateRecord) Size() int {
+	return recordBytes + accountBytes*cap(r.accounts)
+}
+
 // Encode returns the record as JSON.
 func (r *QuotaRecord) Encode() []byte {
 	w := newWriter(quotaKind, 4+2*len(r.slots)+9*len(r.accounts))

@@ -25,6 +25,21 @@ type slow struct {
 }
 
 func (s *slow) Get(ctx context.Context, keys ...string) ([]store.Value, time.Time, error) {
+	if err := s.wait(ctx); err != nil {
+		return nil, time.Time{}, err
+	}
+	return s.Store.Get(ctx, keys...)
+}
+
+func (s *slow) GetChanged(ctx context.Context, known ...store.Known) ([]store.Value, time.Time, error) {
+	if err := s.wait(ctx); err != nil {
+		return nil, time.Time{}, err
+	}
+	return s.Store.GetChanged(ctx, known...)
+}
+
+// wait is what reading takes.
+func (s *slow) wait(ctx context.Context) error {
 	s.mu.Lock()
 	s.gets++
 	s.asked++
@@ -36,10 +51,7 @@ func (s *slow) Get(ctx context.Context, keys ...string) ([]store.Value, time.Tim
 		s.asked--
 	}()
 	pause(ctx, s.takes)
-	if err := ctx.Err(); err != nil {
-		return nil, time.Time{}, err
-	}
-	return s.Store.Get(ctx, keys...)
+	return ctx.Err()
 }
 
 // newPaced returns a Sharing that waits as it does.

@@ -31,7 +31,7 @@ type written struct {
 	keys []string
 }
 
-func (w *written) Swap(ctx context.Context, changes ...store.Change) ([]bool, error) {
+func (w *written) Swap(ctx context.Context, changes ...store.Change) ([]int64, error) {
 	w.mu.Lock()
 	for _, c := range changes {
 		w.keys = append(w.keys, c.Key)

@@ -87,6 +87,11 @@ func (s timed) Get(ctx context.Context, keys ...string) ([]store.Value, time.Tim
 	return values, s.clock.Time, err
 }
 
+func (s timed) GetChanged(ctx context.Context, known ...store.Known) ([]store.Value, time.Time, error) {
+	values, _, err := s.Store.GetChanged(ctx, known...)
+	return values, s.clock.Time, err
+}
+
 // TestSchedulesOnRedis has each control plane use a Redis by its own connections.
 func TestSchedulesOnRedis(t *testing.T) {
 	address := "redis://" + redistest.Start(t).Address

@@ -23,6 +23,8 @@ type bucket struct {
 	rate      bool // else quota
 	entries   []pending
 
+	// record is that of the bucket while it is settled.
+	record record
 	// state is how the bucket was after it was settled.
 	state Bucket
 }
@@ -61,10 +63,11 @@ func (s *Sharing) gather(jobs []*job) []*bucket {
 				unknown++
 				continue
 			}
-			b := of[[2]string{e.Kind, e.Bucket}]
+			id := [2]string{e.Kind, e.Bucket}
+			b := of[id]
 			if b == nil {
 				b = &bucket{key: recordKey(e.Kind, e.Bucket), name: e.Bucket, rate: e.Kind == usage.KindRate}
-				of[[2]string{e.Kind, e.Bucket}] = b
+				of[id] = b
 				buckets = append(buckets, b)
 			}
 			b.entries = append(b.entries, pending{job: j, entry: e, limit: limit})
@@ -104,11 +107,11 @@ func anyRegistered(jobs []*job) bool {
 // settleOnce tries to settle buckets, and returns those that are left: another control
 // plane was faster, or, with an error, nobody knows.
 func (s *Sharing) settleOnce(ctx context.Context, jobs []*job, open []*bucket) (left []*bucket, err error) {
-	keys := make([]string, len(open))
+	known := make([]store.Known, len(open))
 	for i, b := range open {
-		keys[i] = b.key
+		known[i] = s.kept.known(b.key)
 	}
-	values, at, err := s.store.Get(ctx, keys...)
+	values, at, err := s.store.GetChanged(ctx, known...)
 	if err != nil {
 		return open, err
 	}
@@ -121,12 +124,13 @@ func (s *Sharing) settleOnce(ctx context.Context, jobs []*job, open []*bucket) (
 	}
 	changes, settled := make([]store.Change, 0, len(open)), make([]*bucket, 0, len(open))
 	for i, b := range open {
-		data, keep, err := b.settle(&values[i], now)
+		err := s.recall(b, &values[i])
 		s.noteRecord(b.key, err)
 		if err != nil {
 			s.unreadable(b, err)
 			continue
 		}
+		data, keep := b.settle(now)
 		settled = append(settled, b)
 		changes = append(changes, store.Change{Key: b.key, Version: values[i].Version, Data: data, TTL: keep + slack})
 	}
@@ -138,7 +142,8 @@ func (s *Sharing) settleOnce(ctx context.Context, jobs []*job, open []*bucket) (
 		return settled, err
 	}
 	for i, b := range settled {
-		if made[i] {
+		if made[i] != 0 {
+			s.kept.put(b.key, made[i], b.record, s.now())
 			s.answer(b)
 		} else {
 			left = append(left, b)
@@ -147,62 +152,94 @@ func (s *Sharing) settleOnce(ctx context.Context, jobs []*job, open []*bucket) (
 	return left, nil
 }
 
-// settle settles the bucket's entries, of a record at the store's time. It returns the
-// record afterwards, and for how long it must be kept.
-func (b *bucket) settle(v *store.Value, now int64) (next []byte, keep time.Duration, err error) {
-	switch {
-	case v.Err != nil:
-		return nil, 0, v.Err
-	case b.rate:
-		return b.settleRate(v.Data, now)
+// recall makes the bucket's record the one that the store has.
+func (s *Sharing) recall(b *bucket, v *store.Value) (err error) {
+	if v.Err != nil {
+		return v.Err
 	}
-	return b.settleQuota(v.Data, now)
+	var ok bool
+	if b.record, ok = s.kept.take(b.key, v.Version); !ok {
+		b.record, err = decode(b.rate, v.Data)
+	}
+	return err
 }
 
-func (b *bucket) settleRate(data []byte, now int64) (next []byte, keep time.Duration, err error) {
-	record, err := shares.DecodeRate(data)
-	if err != nil {
-		return nil, 0, err
-	}
-	var plan *shares.Rate
-	for i := range b.entries {
-		p := &b.entries[i]
-		plan = p.limit.rate
-		if p.alive(now) {
-			p.share = record.Settle(*plan, p.job.tenure.at(now), entryOf(p.entry), now)
+// settle settles the bucket's entries at the store's time. It returns what the store
+// shall have of the record, and for how long it must be kept.
+func (b *bucket) settle(now int64) (data []byte, keep time.Duration) {
+	for entries := b.entries; len(entries) > 0; {
+		same := 1
+		for same < len(entries) && entries[same].limit == entries[0].limit && entries[same].job != entries[same-1].job {
+			same++
 		}
-		keep = max(keep, record.Keep(now))
+		if b.rate {
+			keep = max(keep, settleRate(b.record.rate, entries[:same], now))
+		} else {
+			keep = max(keep, settleQuota(b.record.quota, entries[:same], now))
+		}
+		entries = entries[same:]
 	}
-	b.state = Bucket{
-		Kind: usage.KindRate, Name: b.name, Plan: b.entries[len(b.entries)-1].entry.Plan,
-		Limit: plan.Limit, Period: plan.Period, Used: math.Round(1000*record.Saturation(*plan, now)) / 1000,
+	last := &b.entries[len(b.entries)-1]
+	if b.rate {
+		b.state = stateOfRate(b.record.rate, *last.limit.rate, now)
+		data = b.record.rate.Encode()
+	} else {
+		b.state = stateOfQuota(b.record.quota, *last.limit.quota, now)
+		data = b.record.quota.Encode()
 	}
-	return record.Encode(), keep, nil
+	b.state.Name, b.state.Plan = b.name, last.entry.Plan
+	return data, keep
 }
 
-func (b *bucket) settleQuota(data []byte, now int64) (next []byte, keep time.Duration, err error) {
-	record, err := shares.DecodeQuota(data)
-	if err != nil {
-		return nil, 0, err
-	}
-	var plan *shares.Quota
-	for i := range b.entries {
-		p := &b.entries[i]
-		plan = p.limit.quota
-		if p.alive(now) {
-			p.share = record.Settle(*plan, p.job.tenure.at(now), entryOf(p.entry), now)
+// settleRate settles entries by the same plan, and returns for how long the record must
+// be kept.
+func settleRate(record *shares.RateRecord, entries []pending, now int64) time.Duration {
+	plan := *entries[0].limit.rate
+	for i := range entries {
+		if p := &entries[i]; p.alive(now) {
+			record.Take(plan, p.job.tenure.at(now), entryOf(p.entry), now)
 		}
-		keep = max(keep, record.Keep(*plan, now))
 	}
-	consumed := record.Consumed(*plan, now)
-	b.state = Bucket{
-		Kind: usage.KindQuota, Name: b.name, Plan: b.entries[len(b.entries)-1].entry.Plan,
-		Limit: plan.Limit, Period: plan.Period, Remaining: max(0, plan.Limit-consumed), Used: 1,
+	for i := range entries {
+		if p := &entries[i]; p.alive(now) {
+			p.share = record.Give(plan, p.job.tenure.at(now), entryOf(p.entry))
+		}
 	}
+	return record.Keep(now)
+}
+
+// settleQuota is settleRate for a quota.
+func settleQuota(record *shares.QuotaRecord, entries []pending, now int64) time.Duration {
+	plan := *entries[0].limit.quota
+	for i := range entries {
+		if p := &entries[i]; p.alive(now) {
+			record.Take(plan, p.job.tenure.at(now), entryOf(p.entry), now)
+		}
+	}
+	for i := range entries {
+		if p := &entries[i]; p.alive(now) {
+			p.share = record.Give(plan, p.job.tenure.at(now), entryOf(p.entry))
+		}
+	}
+	return record.Keep(plan, now)
+}
+
+// stateOfRate tells how a bucket is.
+func stateOfRate(record *shares.RateRecord, plan shares.Rate, now int64) Bucket {
+	return Bucket{
+		Kind: usage.KindRate, Limit: plan.Limit, Period: plan.Period,
+		Used: math.Round(1000*record.Saturation(plan, now)) / 1000,
+	}
+}
+
+// stateOfQuota is stateOfRate for a quota.
+func stateOfQuota(record *shares.QuotaRecord, plan shares.Quota, now int64) Bucket {
+	consumed := record.Consumed(plan, now)
+	b := Bucket{Kind: usage.KindQuota, Limit: plan.Limit, Period: plan.Period, Remaining: max(0, plan.Limit-consumed), Used: 1}
 	if plan.Limit > 0 {
-		b.state.Used = float64(consumed) / float64(plan.Limit)
+		b.Used = float64(consumed) / float64(plan.Limit)
 	}
-	return record.Encode(), keep, nil
+	return b
 }
 
 // alive reports whether the gateway still has its tenure. The entry of one that has

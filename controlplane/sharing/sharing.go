@@ -79,6 +79,7 @@ type Sharing struct {
 	// What follows belongs to who leads.
 	tenures  tenures
 	troubles troubles
+	kept     kept
 
 	recent recent
 }
@@ -99,7 +100,7 @@ func New(o Options) *Sharing {
 	}
 	s := &Sharing{
 		store: o.Store, log: o.Log, now: o.Now, pause: pause,
-		tenures: newTenures(), recent: newRecent(),
+		tenures: newTenures(), kept: newKept(), recent: newRecent(),
 	}
 	s.plans.Store(&limits{})
 	s.has = s.rows.have

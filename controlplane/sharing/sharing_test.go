@@ -209,7 +209,16 @@ func (f *faulty) Get(ctx context.Context, keys ...string) ([]store.Value, time.T
 	return f.Store.Get(ctx, keys...)
 }
 
-func (f *faulty) Swap(ctx context.Context, changes ...store.Change) ([]bool, error) {
+func (f *faulty) GetChanged(ctx context.Context, known ...store.Known) ([]store.Value, time.Time, error) {
+	if f.get != nil {
+		if err := f.get(); err != nil {
+			return nil, time.Time{}, err
+		}
+	}
+	return f.Store.GetChanged(ctx, known...)
+}
+
+func (f *faulty) Swap(ctx context.Context, changes ...store.Change) ([]int64, error) {
 	if f.between != nil {
 		f.between()
 	}
@@ -432,7 +441,7 @@ func put(t *testing.T, s store.Store, key, data string) {
 		t.Fatal(err)
 	}
 	made, err := s.Swap(t.Context(), store.Change{Key: key, Version: values[0].Version, Data: []byte(data)})
-	if err != nil || !made[0] {
+	if err != nil || made[0] == 0 {
 		t.Fatalf("got %v, %v", made, err)
 	}
 }

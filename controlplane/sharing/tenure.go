@@ -129,7 +129,7 @@ func (s *Sharing) registerOnce(ctx context.Context, open []*job) (done bool, err
 	}
 	if changed {
 		made, err := s.store.Swap(ctx, store.Change{Key: registryKey, Version: values[0].Version, Data: registry.Encode(), TTL: registryTTL})
-		if err != nil || !made[0] {
+		if err != nil || made[0] == 0 {
 			return false, err
 		}
 	}

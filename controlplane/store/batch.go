@@ -42,8 +42,8 @@ func (m *Memory) applyLocked(b *batch) {
 
 // swap makes each change whose key still has the version that it names. After an
 // error, those before it are part of the batch.
-func (b *batch) swap(changes []Change) ([]bool, error) {
-	made := make([]bool, len(changes))
+func (b *batch) swap(changes []Change) ([]int64, error) {
+	made := make([]int64, len(changes))
 	for i, c := range changes {
 		old := b.at(c.Key)
 		if old.expired(b.now) {
@@ -55,7 +55,9 @@ func (b *batch) swap(changes []Change) ([]bool, error) {
 		if err := b.change(c); err != nil {
 			return nil, err
 		}
-		made[i] = true
+		if made[i] = Gone; c.Data != nil {
+			made[i] = b.version
+		}
 	}
 	return made, nil
 }

@@ -63,7 +63,7 @@ func get(t *testing.T, s store.Store, key string) store.Value {
 func set(t *testing.T, s store.Store, key, data string) store.Value {
 	t.Helper()
 	made, err := s.Swap(t.Context(), store.Change{Key: key, Version: get(t, s, key).Version, Data: []byte(data)})
-	if err != nil || !made[0] {
+	if err != nil || made[0] == 0 {
 		t.Fatalf("setting %s: %v, %v", key, made, err)
 	}
 	return get(t, s, key)
@@ -96,7 +96,7 @@ func TestLostAnswers(t *testing.T) {
 	direct := open(t, "redis://"+server.Address, store.Options{})
 	swap := func(key string, version int64, data []byte) (bool, error) {
 		made, err := s.Swap(t.Context(), store.Change{Key: key, Version: version, Data: data})
-		return err == nil && made[0], err
+		return err == nil && made[0] != 0, err
 	}
 	nothing := func() {}
 
@@ -239,7 +239,7 @@ func TestKilled(t *testing.T) {
 	}
 	// Who remembers a version from before cannot take the new entry for that.
 	set(t, s, "key", "new")
-	if made, err := s.Swap(t.Context(), store.Change{Key: "key", Version: before.Version, Data: []byte("old")}); err != nil || made[0] {
+	if made, err := s.Swap(t.Context(), store.Change{Key: "key", Version: before.Version, Data: []byte("old")}); err != nil || made[0] != 0 {
 		t.Errorf("an old version: got %v, %v", made, err)
 	}
 	if _, now, err := s.Get(t.Context()); err != nil || now.Before(then) {
@@ -353,7 +353,7 @@ func TestScriptsForgotten(t *testing.T) {
 		t.Fatal(err)
 	}
 	for i := range made {
-		if !made[i] {
+		if made[i] == 0 {
 			t.Fatalf("change %d was not made", i)
 		}
 	}
@@ -604,7 +604,7 @@ func moves(t *testing.T, nodes []*redistest.Server) {
 		t.Errorf("while it is moved: got %q", got)
 	}
 	made, err := s.Swap(t.Context(), store.Change{Key: "moving", Version: version, Data: []byte("two")})
-	if err != nil || !made[0] {
+	if err != nil || made[0] == 0 {
 		t.Errorf("changed while it is moved: %v, %v", made, err)
 	}
 	if _, err := s.Swap(t.Context(), store.Change{Key: "moving", Version: version, Data: []byte("wrong")}); err == nil {

@@ -52,7 +52,7 @@ type swap struct {
 }
 
 type swapAnswer struct {
-	made []bool
+	made []int64
 	err  error
 }
 
@@ -139,7 +139,7 @@ func putAside(path string, now time.Time) (string, error) {
 
 // swap makes changes, and returns when they are on the disk. If ctx ends while they
 // are written, nobody knows whether they are made.
-func (k *keeper) swap(ctx context.Context, changes []Change) ([]bool, error) {
+func (k *keeper) swap(ctx context.Context, changes []Change) ([]int64, error) {
 	if err := k.usable(ctx); err != nil {
 		return nil, err
 	}

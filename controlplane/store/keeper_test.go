@@ -58,7 +58,7 @@ func put(t *testing.T, m *Memory, key, data string, ttl time.Duration) {
 		t.Fatal(err)
 	}
 	made, err := m.Swap(t.Context(), Change{Key: key, Version: values[0].Version, Data: []byte(data), TTL: ttl})
-	if err != nil || !made[0] {
+	if err != nil || made[0] == 0 {
 		t.Fatalf("putting %s: %v, %v", key, made, err)
 	}
 }
@@ -609,7 +609,7 @@ func TestFull(t *testing.T) {
 			c.Data = []byte(data)
 		}
 		made, err := m.Swap(t.Context(), c)
-		if err == nil && !made[0] {
+		if err == nil && made[0] == 0 {
 			t.Errorf("%s was not changed", key)
 		}
 		return err

@@ -73,10 +73,33 @@ func (m *Memory) Get(ctx context.Context, keys ...string) ([]Value, time.Time, e
 	return values, now, nil
 }
 
+// GetChanged is Get without the data of what still has the version that is known.
+func (m *Memory) GetChanged(ctx context.Context, known ...Known) ([]Value, time.Time, error) {
+	values, now, err := m.Get(ctx, keysOf(known)...)
+	for i := range values {
+		if known[i].is(values[i].Version) {
+			values[i].Data = nil
+		}
+	}
+	return values, now, err
+}
+
+// keysOf returns the keys of what is known.
+func keysOf(known []Known) []string {
+	keys := make([]string, len(known))
+	for i := range known {
+		keys[i] = known[i].Key
+	}
+	return keys
+}
+
+// is reports whether what is known has a version.
+func (k *Known) is(version int64) bool { return version != 0 && k.Version == version }
+
 // Swap makes each change whose key still has the version that it names. In a Memory
 // with a file it returns when that is on the disk, and no Get tells of it before.
 // While the file cannot be written it fails.
-func (m *Memory) Swap(ctx context.Context, changes ...Change) ([]bool, error) {
+func (m *Memory) Swap(ctx context.Context, changes ...Change) ([]int64, error) {
 	if err := checkChanges(changes); err != nil {
 		return nil, err
 	}

@@ -32,7 +32,7 @@ func TestMemory(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		return made[0]
+		return made[0] != 0
 	}
 	if v := get("k"); v.Version != 0 || v.Data != nil {
 		t.Errorf("nothing: got %+v", v)

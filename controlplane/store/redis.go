@@ -19,12 +19,16 @@ import (
 //go:embed swap.lua
 var swapText string
 
+//go:embed changed.lua
+var changedText string
+
 //go:embed clock.lua
 var clockText string
 
 var (
-	swapScript  = redis.NewScript(swapText)
-	clockScript = redis.NewScript(clockText)
+	swapScript    = redis.NewScript(swapText)
+	changedScript = redis.NewScript(changedText)
+	clockScript   = redis.NewScript(clockText)
 )
 
 // versionDigits is how many hexadecimal digits of version stand before the data.
@@ -61,15 +65,29 @@ func (r *Redis) clockKey() string { return r.address.prefix + ":clock" }
 // Get returns the values of keys, and the store's time. Of a cluster, that is the
 // time of one of its nodes.
 func (r *Redis) Get(ctx context.Context, keys ...string) ([]Value, time.Time, error) {
-	if err := checkKeys(keys); err != nil {
+	known := make([]Known, len(keys))
+	for i, key := range keys {
+		known[i].Key = key
+	}
+	return r.GetChanged(ctx, known...)
+}
+
+// GetChanged is Get without the data of what still has the version that is known: it
+// is not sent.
+func (r *Redis) GetChanged(ctx context.Context, keys ...Known) ([]Value, time.Time, error) {
+	if err := checkKeys(keysOf(keys)); err != nil {
 		return nil, time.Time{}, err
 	}
 	if r.closed.Load() {
 		return nil, time.Time{}, ErrClosed
 	}
 	requests := make([]*request, 0, len(keys)+1)
-	for _, key := range keys {
-		requests = append(requests, &request{key: r.entryKey(key)})
+	for _, k := range keys {
+		read := &request{key: r.entryKey(k.Key)}
+		if k.Version != 0 {
+			read.script, read.arguments = changedScript, []any{versionText(k.Version)}
+		}
+		requests = append(requests, read)
 	}
 	// After the values: no value has a later time in it, if it is from one server.
 	known := r.clock.known()
@@ -81,7 +99,7 @@ func (r *Redis) Get(ctx context.Context, keys ...string) ([]Value, time.Time, er
 	values := make([]Value, len(keys))
 	for i := range keys {
 		var err error
-		if values[i], err = parseEntry(requests[i]); err != nil {
+		if values[i], err = parseEntry(requests[i], keys[i].Version); err != nil {
 			values[i] = Value{Err: r.failed("reading", err)}
 		}
 	}
@@ -98,32 +116,34 @@ func (r *Redis) Get(ctx context.Context, keys ...string) ([]Value, time.Time, er
 }
 
 // Swap makes each change whose key still has the version that it names.
-func (r *Redis) Swap(ctx context.Context, changes ...Change) ([]bool, error) {
+func (r *Redis) Swap(ctx context.Context, changes ...Change) ([]int64, error) {
 	if err := checkChanges(changes); err != nil {
 		return nil, err
 	}
 	if r.closed.Load() {
 		return nil, ErrClosed
 	}
-	requests := make([]*request, len(changes))
+	requests, versions := make([]*request, len(changes)), make([]int64, len(changes))
 	for i, c := range changes {
 		expected := ""
 		if c.Version != 0 {
 			expected = versionText(c.Version)
 		}
+		var entry []byte
+		entry, versions[i] = newEntry(c)
 		requests[i] = &request{
 			key: r.entryKey(c.Key), script: swapScript, size: len(c.Data),
-			arguments: []any{expected, newEntry(c), milliseconds(c.TTL)},
+			arguments: []any{expected, entry, milliseconds(c.TTL)},
 		}
 	}
 	if err := r.do(ctx, requests); err != nil {
 		return nil, r.failed("changing", err)
 	}
-	made := make([]bool, len(changes))
+	made := make([]int64, len(changes))
 	for i, request := range requests {
 		switch {
 		case request.answer == int64(1):
-			made[i] = true
+			made[i] = versions[i]
 		case request.answer != int64(0):
 			return nil, r.failed("changing", fmt.Errorf("key %q: got the answer %v, want 0 or 1", changes[i].Key, request.answer))
 		case request.unanswered:
@@ -148,16 +168,16 @@ func (r *Redis) failed(doing string, err error) error {
 
 func versionText(version int64) string { return fmt.Sprintf("%016x", version) }
 
-// newEntry returns what a change stores. Its version is drawn: a number that is
-// counted up would come again after the entry was away.
-func newEntry(c Change) []byte {
+// newEntry returns what a change stores, and its version. That is drawn: a number that
+// is counted up would come again after the entry was away.
+func newEntry(c Change) (entry []byte, version int64) {
 	if c.Data == nil {
-		return nil
+		return nil, Gone
 	}
 	var random [8]byte
 	rand.Read(random[:]) // It never fails.
-	version := int64(binary.BigEndian.Uint64(random[:])>>1) | 1
-	return append([]byte(versionText(version)), c.Data...)
+	version = int64(binary.BigEndian.Uint64(random[:])>>1) | 1
+	return append([]byte(versionText(version)), c.Data...), version
 }
 
 // milliseconds are at least one, unless there are none at all.
@@ -169,10 +189,17 @@ func milliseconds(ttl time.Duration) string {
 	return strconv.FormatInt(whole, 10)
 }
 
-// parseEntry returns the value that a request was answered with.
-func parseEntry(r *request) (Value, error) {
-	if r.answer == nil {
+// unchanged is what changed.lua answers for an entry that has the version that is known.
+const unchanged = int64(1)
+
+// parseEntry returns the value that a request was answered with. It has no data if it
+// still has the version that was known.
+func parseEntry(r *request, known int64) (Value, error) {
+	switch r.answer {
+	case nil:
 		return Value{}, nil
+	case unchanged:
+		return Value{Version: known}, nil
 	}
 	text, ok := r.answer.(string)
 	if !ok || len(text) < versionDigits {

@@ -23,7 +23,7 @@ const (
 	// answers are read.
 	batchRequests = 1000
 	batchBytes    = 4 << 20
-	// scriptKeys bounds how many keys a script changes at a time. The server does
+	// scriptKeys bounds how many keys a script reads or changes at a time. The server does
 	// nothing else meanwhile; it takes some microseconds for each.
 	scriptKeys = 50
 )
@@ -135,7 +135,7 @@ func (r *Redis) commands(requests []*request) []command {
 	var commands []command
 	for len(requests) > 0 {
 		first, count := requests[0], 1
-		for first.script == swapScript && r.address.kind != KindCluster && count < min(scriptKeys, len(requests)) &&
+		for first.many() && r.address.kind != KindCluster && count < min(scriptKeys, len(requests)) &&
 			requests[count].script == first.script && requests[count].whole == first.whole {
 			count++
 		}
@@ -144,6 +144,9 @@ func (r *Redis) commands(requests []*request) []command {
 	}
 	return commands
 }
+
+// many reports whether one script can answer several such requests.
+func (r *request) many() bool { return r.script == swapScript || r.script == changedScript }
 
 // newCommand returns what asks for requests, which are of one kind.
 func newCommand(requests []*request) command {
@@ -165,8 +168,11 @@ func newCommand(requests []*request) command {
 }
 
 func scriptText(script *redis.Script) string {
-	if script == swapScript {
+	switch script {
+	case swapScript:
 		return swapText
+	case changedScript:
+		return changedText
 	}
 	return clockText
 }

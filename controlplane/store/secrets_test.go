@@ -42,7 +42,7 @@ func works(t *testing.T, s store.Store) {
 	made, err := s.Swap(t.Context(),
 		store.Change{Key: "key", Version: set(t, s, "key", "two").Version},
 		store.Change{Key: "other", Version: get(t, s, "other").Version, Data: []byte("x"), TTL: time.Minute})
-	if err != nil || !made[0] || !made[1] {
+	if err != nil || made[0] == 0 || made[1] == 0 {
 		t.Errorf("got %v, %v", made, err)
 	}
 }

@@ -346,7 +346,7 @@ func FuzzEntry(f *testing.F) {
 	f.Add("-000000000000001")
 	f.Add("")
 	f.Fuzz(func(t *testing.T, text string) {
-		v, err := parseEntry(&request{key: "key", answer: text})
+		v, err := parseEntry(&request{key: "key", answer: text}, 0)
 		if err != nil {
 			return
 		}

@@ -35,6 +35,7 @@ func Run(t *testing.T, within func(t *testing.T, test func(t *testing.T, clients
 		{"absent", testAbsent},
 		{"several", testSeveral},
 		{"many", testMany},
+		{"changed", testChanged},
 		{"binary", testBinary},
 		{"large", testLarge},
 		{"keys", testKeys},
@@ -83,25 +84,50 @@ func (o one) now() time.Time {
 	return now
 }
 
+// swap makes changes, and returns which of them were made.
 func (o one) swap(changes ...store.Change) []bool {
 	o.t.Helper()
-	made, err := o.Swap(o.t.Context(), changes...)
+	versions, err := o.Swap(o.t.Context(), changes...)
 	if err != nil {
 		o.t.Fatal(err)
 	}
-	if len(made) != len(changes) {
-		o.t.Fatalf("got %d answers to %d changes", len(made), len(changes))
+	if len(versions) != len(changes) {
+		o.t.Fatalf("got %d answers to %d changes", len(versions), len(changes))
+	}
+	made := make([]bool, len(changes))
+	for i, version := range versions {
+		made[i] = version != 0
+		if gone := changes[i].Data == nil; made[i] && gone != (version == store.Gone) {
+			o.t.Fatalf("%s: got version %d of a change with %q", changes[i].Key, version, changes[i].Data)
+		}
 	}
 	return made
+}
+
+// changed returns the values of what is known.
+func (o one) changed(known ...store.Known) []store.Value {
+	o.t.Helper()
+	values, now, err := o.GetChanged(o.t.Context(), known...)
+	if err != nil {
+		o.t.Fatal(err)
+	}
+	if len(values) != len(known) || now.IsZero() {
+		o.t.Fatalf("got %d values of %d keys at %s", len(values), len(known), now)
+	}
+	return values
 }
 
 // set makes a change that must be made, and returns the version that came of it.
 func (o one) set(key string, version int64, data string) int64 {
 	o.t.Helper()
-	if !o.swap(store.Change{Key: key, Version: version, Data: []byte(data)})[0] {
-		o.t.Fatalf("%s does not have the version %d", key, version)
+	made, err := o.Swap(o.t.Context(), store.Change{Key: key, Version: version, Data: []byte(data)})
+	if err != nil || len(made) != 1 || made[0] == 0 {
+		o.t.Fatalf("%s does not have the version %d: got %d, %v", key, version, made, err)
 	}
-	return o.want(key, data)
+	if next := o.want(key, data); next != made[0] {
+		o.t.Fatalf("%s has the version %d, and its change was told to have %d", key, next, made[0])
+	}
+	return made[0]
 }
 
 // want checks what is there, and returns its version.
@@ -262,6 +288,49 @@ func testMany(t *testing.T, clients Clients) {
 	}
 }
 
+// testChanged reads what is remembered already.
+func testChanged(t *testing.T, clients Clients) {
+	stores := clients(t, 2)
+	o, other := one{t, stores[0]}, one{t, stores[1]}
+	a, b := o.set("a", 0, "a"), o.set("b", 0, "")
+	known := []store.Known{{Key: "a", Version: a}, {Key: "none"}, {Key: "b", Version: b}, {Key: "a"}, {Key: "b", Version: a}, {Key: "gone", Version: a}}
+	check := func(want ...string) {
+		t.Helper()
+		for i, v := range o.changed(known...) {
+			if got := fmt.Sprintf("%q", v.Data); got != want[i] || (v.Version == 0) != (known[i].Key == "none" || known[i].Key == "gone") {
+				t.Errorf("%+v: got version %d with %s, want %s", known[i], v.Version, got, want[i])
+			}
+			if v.Version != 0 && v.Version != map[string]int64{"a": a, "b": b}[known[i].Key] {
+				t.Errorf("%+v: got version %d", known[i], v.Version)
+			}
+			if v.Version != 0 && v.Version != known[i].Version && v.Data == nil {
+				t.Errorf("%+v: another version came without data", known[i])
+			}
+		}
+	}
+	check(`""`, `""`, `""`, `"a"`, `""`, `""`)
+	a = other.set("a", a, "A")
+	check(`"A"`, `""`, `""`, `"A"`, `""`, `""`)
+	if got := o.changed(); len(got) != 0 {
+		t.Errorf("no keys: got %+v", got)
+	}
+	// More than a script reads at a time, every third of which is another one.
+	const many = 130
+	var keys []store.Known
+	for i := range many {
+		key := fmt.Sprint("many", i)
+		keys = append(keys, store.Known{Key: key, Version: o.set(key, 0, key)})
+		if i%3 == 0 {
+			other.set(key, keys[i].Version, "changed "+key)
+		}
+	}
+	for i, v := range o.changed(keys...) {
+		if changed := i%3 == 0; changed != (v.Version != keys[i].Version) || changed != (string(v.Data) == "changed "+keys[i].Key) || !changed && v.Data != nil {
+			t.Errorf("%s: got version %d with %q", keys[i].Key, v.Version, v.Data)
+		}
+	}
+}
+
 func testBinary(t *testing.T, clients Clients) {
 	o := newOne(t, clients)
 	all := make([]byte, 256)
@@ -364,7 +433,7 @@ func CountUp(ctx context.Context, s store.Store, key string) error {
 		if err != nil {
 			return fmt.Errorf("counting up: %w", err)
 		}
-		if made[0] {
+		if made[0] != 0 {
 			return nil
 		}
 	}
@@ -380,7 +449,7 @@ func testFirst(t *testing.T, clients Clients) {
 			made, err := stores[i%len(stores)].Swap(t.Context(), store.Change{Key: "key", Data: fmt.Append(nil, i)})
 			if err != nil {
 				t.Error(err)
-			} else if made[0] {
+			} else if made[0] != 0 {
 				first.Add(1)
 			}
 		})
