@@ -32,6 +32,13 @@ func decode(rate bool, data []byte) (r record, err error) {
 	return r, err
 }
 
+func (r record) encode() []byte {
+	if r.rate != nil {
+		return r.rate.Encode()
+	}
+	return r.quota.Encode()
+}
+
 func (r record) size() int {
 	if r.rate != nil {
 		return r.rate.Size()

@@ -46,6 +46,20 @@ func TestSchedules(t *testing.T) {
 	}
 }
 
+// TestSchedulesTogether is TestSchedules with rounds of several reports.
+func TestSchedulesTogether(t *testing.T) {
+	first, last := uint64(1), *schedules/2
+	if *seed != 0 {
+		first, last = *seed, *seed
+	}
+	for n := first; n <= last; n++ {
+		c := &clock{start}
+		w := newWorld(t, n, c, store.NewMemory(c.now), store.NewMemory(c.now))
+		w.together = true
+		w.run()
+	}
+}
+
 // TestUsable has three gateways with a steady demand of which one has most: after three
 // reports they use nearly all of a rate limit, and in the end of a quota.
 func TestUsable(t *testing.T) {
@@ -138,8 +152,16 @@ type world struct {
 	gateways []*gateway
 	buckets  []*testBucket
 	late     []late
+	together bool         // some reports wait for a round with others
+	waiting  [2][]waiting // for the next round of each control plane
 	lives    int
 	healed   bool
+}
+
+// waiting is a report that is settled with others.
+type waiting struct {
+	data  []byte
+	reply func(answer []byte)
 }
 
 // late is what happens at a time.
@@ -263,13 +285,17 @@ func (w *world) run() {
 		}
 	}
 	w.runFor(calm)
+	minutes := 1
+	if w.together {
+		minutes = 3 // What a minute comes to varies more between so many schedules.
+	}
 	// Less than 95 % of those of which a second makes much: where there is a request a
 	// second for three gateways, and in short windows.
 	before := w.admitted()
-	w.runFor(time.Minute)
+	w.runFor(time.Duration(minutes) * time.Minute)
 	after := w.admitted()
 	for i, least := range []int{5700, 20, 1440, 40} {
-		if got := after[i] - before[i]; got < least {
+		if got := (after[i] - before[i]) / minutes; got < least {
 			w.t.Fatalf("seed %d: %s: in the end %d requests pass in a minute, want at least %d", w.seed, w.buckets[i].name, got, least)
 		}
 	}
@@ -304,6 +330,11 @@ func (w *world) step() {
 	}
 	for _, l := range due {
 		l.do()
+	}
+	if w.clock.UnixMilli()%200 == 0 {
+		for i := range w.waiting {
+			w.round(i)
+		}
 	}
 	for _, g := range w.gateways {
 		g.step()
@@ -397,25 +428,92 @@ func (g *gateway) send() {
 	w := g.w
 	g.sentAt = w.clock.Time
 	g.next = g.sentAt.Add(900*time.Millisecond + time.Duration(w.random.IntN(200))*time.Millisecond)
-	s := w.sharings[w.random.IntN(len(w.sharings))]
-	data, life := g.report, g.life
+	place := w.random.IntN(len(w.sharings))
+	s := w.sharings[place]
+	data, life, sentAt := g.report, g.life, g.sentAt
 	if w.fails(10) != nil {
 		w.later(w.random.IntN(20_000), func() { w.settle(s, data) })
 		return
 	}
-	answer := w.settle(s, data)
-	if w.fails(10) != nil {
+	reply := func(answer []byte) {
+		if w.fails(10) != nil {
+			return
+		}
+		wait := 10 + w.random.IntN(20)
+		if w.fails(10) != nil {
+			wait = w.random.IntN(3000)
+		}
+		w.later(wait, func() {
+			if g.life == life && string(g.report) == string(data) {
+				g.take(answer, sentAt)
+			}
+		})
+	}
+	if w.together && !w.healed && w.chance(2) {
+		w.waiting[place] = append(w.waiting[place], waiting{data, reply})
 		return
 	}
-	wait, sentAt := 10+w.random.IntN(20), g.sentAt
-	if w.fails(10) != nil {
-		wait = w.random.IntN(3000)
+	reply(w.settle(s, data))
+}
+
+// round has a control plane settle the reports that wait there.
+func (w *world) round(place int) {
+	s, reports := w.sharings[place], w.waiting[place]
+	w.waiting[place] = nil
+	var jobs []*job
+	for _, r := range reports {
+		jobs = append(jobs, w.job(r.data))
 	}
-	w.later(wait, func() {
-		if g.life == life && string(g.report) == string(data) {
-			g.take(answer, sentAt)
+	s.leading = true
+	s.round(w.t.Context(), jobs)
+	s.leading = false
+	for i, r := range reports {
+		r.reply(w.answer(jobs[i]))
+	}
+	w.checkKept(s)
+}
+
+// job returns that of a report.
+func (w *world) job(data []byte) *job {
+	j := &job{}
+	var err error
+	if j.report, err = usage.Decode(data); err != nil {
+		w.t.Fatal(err)
+	}
+	if err := parseInstance(j.report.Instance, &j.instance); err != nil {
+		w.t.Fatal(err)
+	}
+	return j
+}
+
+func (w *world) answer(j *job) []byte {
+	answer, err := json.Marshal(usage.Answer{Sequence: j.report.Sequence, Next: 1, Tenure: j.told, Shares: j.shares})
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return answer
+}
+
+// checkKept looks whether what a control plane keeps of a version is what the store has.
+func (w *world) checkKept(s *Sharing) {
+	f, ok := s.store.(*faulty)
+	if !ok {
+		return
+	}
+	for key, element := range s.kept.by {
+		values, _, err := f.Store.Get(w.t.Context(), key)
+		if err != nil {
+			w.t.Fatal(err)
 		}
-	})
+		r := keptOf(element)
+		if r.version != values[0].Version {
+			continue
+		}
+		data := r.record.encode()
+		if string(data) != string(values[0].Data) {
+			w.t.Fatalf("seed %d: %s is kept as %s, and stored as %s", w.seed, key, data, values[0].Data)
+		}
+	}
 }
 
 // later does something so many milliseconds later.
@@ -442,11 +540,7 @@ func (w *world) settle(s *Sharing, data []byte) []byte {
 		return nil
 	}
 	tenure, shares, _ := s.Settle(w.t.Context(), r)
-	answer, err := json.Marshal(usage.Answer{Sequence: r.Sequence, Next: 1, Tenure: tenure, Shares: shares})
-	if err != nil {
-		w.t.Fatal(err)
-	}
-	return answer
+	return w.answer(&job{report: r, told: tenure, shares: shares})
 }
 
 // take takes in the answer to the report that was sent at a time.

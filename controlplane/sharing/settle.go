@@ -182,13 +182,11 @@ func (b *bucket) settle(now int64) (data []byte, keep time.Duration) {
 	last := &b.entries[len(b.entries)-1]
 	if b.rate {
 		b.state = stateOfRate(b.record.rate, *last.limit.rate, now)
-		data = b.record.rate.Encode()
 	} else {
 		b.state = stateOfQuota(b.record.quota, *last.limit.quota, now)
-		data = b.record.quota.Encode()
 	}
 	b.state.Name, b.state.Plan = b.name, last.entry.Plan
-	return data, keep
+	return b.record.encode(), keep
 }
 
 // settleRate settles entries by the same plan, and returns for how long the record must
