@@ -100,7 +100,7 @@ type unwritable struct {
 	broken bool
 }
 
-func (u *unwritable) Swap(ctx context.Context, changes ...store.Change) ([]bool, error) {
+func (u *unwritable) Swap(ctx context.Context, changes ...store.Change) ([]int64, error) {
 	if u.broken {
 		return nil, errors.New("read-only")
 	}

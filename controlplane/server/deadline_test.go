@@ -39,7 +39,14 @@ func (s *slow) Get(ctx context.Context, keys ...string) ([]store.Value, time.Tim
 	return s.Store.Get(ctx, keys...)
 }
 
-func (s *slow) Swap(ctx context.Context, changes ...store.Change) ([]bool, error) {
+func (s *slow) GetChanged(ctx context.Context, known ...store.Known) ([]store.Value, time.Time, error) {
+	if err := s.wait(ctx); err != nil {
+		return nil, time.Time{}, err
+	}
+	return s.Store.GetChanged(ctx, known...)
+}
+
+func (s *slow) Swap(ctx context.Context, changes ...store.Change) ([]int64, error) {
 	if err := s.wait(ctx); err != nil {
 		return nil, err
 	}

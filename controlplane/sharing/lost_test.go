@@ -130,6 +130,16 @@ func (f *foreign) Get(ctx context.Context, keys ...string) ([]store.Value, time.
 	return values, now, err
 }
 
+func (f *foreign) GetChanged(ctx context.Context, known ...store.Known) ([]store.Value, time.Time, error) {
+	values, now, err := f.Store.GetChanged(ctx, known...)
+	for i, k := range known {
+		if err == nil && f.keys[k.Key] {
+			values[i] = store.Value{Err: errors.New("key " + k.Key + " is foreign")}
+		}
+	}
+	return values, now, err
+}
+
 // TestForeign has something foreign in the place of a record: there is no share of that
 // bucket, and one of each other.
 func TestForeign(t *testing.T) {

@@ -410,7 +410,7 @@ func TestForeignEntries(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if made, err := s.Swap(t.Context(), store.Change{Key: "good", Data: []byte("data")}); err != nil || !made[0] {
+	if made, err := s.Swap(t.Context(), store.Change{Key: "good", Data: []byte("data")}); err != nil || made[0] == 0 {
 		t.Fatalf("got %v, %v", made, err)
 	}
 	keys := []string{"list", "short", "good", "text", "none"}
@@ -434,9 +434,22 @@ func TestForeignEntries(t *testing.T) {
 			}
 		}
 	}
+	// Nor by a script, which reads what has changed.
+	var known []store.Known
+	for _, key := range keys {
+		known = append(known, store.Known{Key: key, Version: 7})
+	}
+	if values, _, err = s.GetChanged(t.Context(), known...); err != nil {
+		t.Fatal(err)
+	}
+	for i, v := range values {
+		if good := keys[i] == "good" || keys[i] == "none"; good != (v.Err == nil) || (keys[i] == "good") != (v.Version != 0) {
+			t.Errorf("%s, if it has changed: got %+v", keys[i], v)
+		}
+	}
 	// It is not overwritten either.
 	made, err := s.Swap(t.Context(), store.Change{Key: "text", Data: []byte("x")})
-	if err != nil || made[0] {
+	if err != nil || made[0] != 0 {
 		t.Errorf("changing: got %v, %v", made, err)
 	}
 }
