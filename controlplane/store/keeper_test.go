@@ -282,7 +282,7 @@ func swapped(t *testing.T, m *Memory, key, data string, want error) int64 {
 		c.Data = []byte(data)
 	}
 	made, err := m.Swap(t.Context(), c)
-	if !errors.Is(err, want) || want == nil && !made[0] {
+	if !errors.Is(err, want) || want == nil && made[0] == 0 {
 		t.Fatalf("%s: got %v, %v, want %v", key, made, err, want)
 	}
 	m.mu.Lock()
