@@ -306,7 +306,7 @@ func TestGroups(t *testing.T) {
 				answer, err := m.Swap(t.Context(), Change{Key: key, Data: []byte("data")})
 				if err != nil {
 					t.Error(err)
-				} else if answer[0] {
+				} else if answer[0] != 0 {
 					made.Add(1)
 				}
 			})
