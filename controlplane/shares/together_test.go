@@ -137,7 +137,7 @@ func checkRate(t *testing.T, seed uint64, r *RateRecord) {
 	t.Helper()
 	var lent, single int64
 	for i := range r.accounts {
-		lent += r.accounts[i].single()
+		lent += r.accounts[i].tokens()
 		single += r.division.single.each[i]
 	}
 	rate, capacity := r.free()

@@ -32,7 +32,7 @@ func BenchmarkFile(b *testing.B) {
 							return
 						}
 						made, err := m.Swap(b.Context(), store.Change{Key: key, Version: values[0].Version, Data: bytes.Repeat([]byte("x"), 500)})
-						if err != nil || !made[0] {
+						if err != nil || made[0] == 0 {
 							b.Error(made, err)
 							return
 						}
