@@ -165,3 +165,39 @@ func TestTogetherIsFair(t *testing.T) {
 		}
 	}
 }
+
+// BenchmarkRound settles what a round has of one bucket: 50 entries, of 500 gateways.
+func BenchmarkRound(b *testing.B) {
+	const gateways, each = 500, 50
+	plan := Rate{10_000, 10_000, time.Second}
+	tellers := make([]teller, gateways)
+	for i := range tellers {
+		tellers[i] = teller{tenure: Tenure{Number: int64(i + 1)}, account: 1}
+	}
+	r := &RateRecord{}
+	now, next := 1000*second, 0
+	round := func() {
+		now += second / (gateways / each)
+		part := tellers[next : next+each]
+		next = (next + each) % gateways
+		for i := range part {
+			g := &part[i]
+			r.Take(plan, g.tenure, Entry{Account: 1, Granted: g.granted, Used: g.granted, Wanted: 3, Over: second, Part: g.part}, now)
+		}
+		for i := range part {
+			g := &part[i]
+			s := r.Give(plan, g.tenure, Entry{Account: 1})
+			g.granted, g.part = s.Granted, s.Part
+		}
+	}
+	for range 3 * gateways / each {
+		round()
+	}
+	b.ReportAllocs()
+	bytes := 0
+	for b.Loop() {
+		round()
+		bytes = len(r.Encode())
+	}
+	b.ReportMetric(float64(bytes), "bytes/record")
+}
