@@ -223,7 +223,8 @@ func (s *Store) ReportUpTo(most int, now int64) (number int64, entries []usage.E
 	s.lists.Lock()
 	s.active = append(append(append([]*Holding{}, rest...), s.active...), again...)
 	s.lists.Unlock()
-	return number, entries, len(rest)
+	left = len(rest)
+	return number, entries, left
 }
 
 // Answer takes in the answer to the last report, nil if there will be none, and reports
