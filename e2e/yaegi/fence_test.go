@@ -74,6 +74,10 @@ func TestFenceFinds(t *testing.T) {
 		{"assignment of calls and variables", `func f(a, b, c int) { a, b, c = g(), b, 1 }; func g() int { return 1 }`, ""},
 		{"assignment of expressions", `func f(a, b int) { a, b = b/2, a-b }`, ""},
 		{"definition of expression and call", `func f(a int) { b, c := a/2, g(); _, _ = b, c }; func g() int { return 1 }`, ""},
+		{"second result of a built-in function", `func f(a []int) (int, int) { return 1, len(a) }`, "len"},
+		{"third result of a built-in function", `func f(a []int) (n int, s string, b []int) { return 1, "", append(a, 1) }`, "append"},
+		{"first result of a built-in function", `func f(a []int) (int, int64) { return len(a), int64(1) }`, ""},
+		{"result with a built-in function in it", `func f(a []int) (int, int) { return 1, len(a) - 1 }`, ""},
 		{"unnamed parameter", `func f(int) {}`, "without a name"},
 		{"unnamed parameter of a literal", `var f = func(int) {}`, "without a name"},
 		{"parameter that is not used", `func f(_ int) {}; type g func(int)`, ""},
@@ -204,6 +208,8 @@ func (c *checked) enclosed(decl ast.Decl) {
 			c.tagless(n)
 		case *ast.AssignStmt:
 			c.parallel(n)
+		case *ast.ReturnStmt:
+			c.returns(n)
 		case *ast.FuncDecl:
 			c.unnamed(n.Type)
 		case *ast.FuncLit:
@@ -249,6 +255,22 @@ func (c *checked) parallel(a *ast.AssignStmt) {
 	}
 	if called && computed {
 		c.find(a, "Yaegi drops an expression that is assigned beside a call; make it two assignments")
+	}
+}
+
+// returns finds fault with a result that is a call of a built-in function, unless it
+// is the first one: Yaegi gives it as the first one, too.
+func (c *checked) returns(r *ast.ReturnStmt) {
+	for i, result := range r.Results {
+		call, ok := result.(*ast.CallExpr)
+		if i == 0 || !ok {
+			continue
+		}
+		if name, ok := call.Fun.(*ast.Ident); ok {
+			if _, is := c.info.Uses[name].(*types.Builtin); is {
+				c.find(r, "Yaegi returns what %s gives as the first result; put it in a variable", name.Name)
+			}
+		}
 	}
 }
 
