@@ -291,10 +291,11 @@ func panels(t *testing.T) map[string]string {
 // the control plane.
 func TestMetricsOfRequests(t *testing.T) {
 	const ns = namespace("counted")
-	shared.apply(t, "counted", ns.api("api"), ns.unlimited("plan"), ns.app("app", "counted-key"), ns.sub("sub", "plan", list("app"), list("api")))
-	shared.protect(t, "counted.test", byHeader(shared.config("counted/api")))
-	shared.await(t, "the key", func() error {
-		if a := shared.send(t, "counted.test", "GET /", apiKeyHeader+"counted-key"); a.status != http.StatusOK {
+	g := newGateway(t, stack.TraefikOptions{})
+	g.apply(t, "counted", ns.api("api"), ns.unlimited("plan"), ns.app("app", "counted-key"), ns.sub("sub", "plan", list("app"), list("api")))
+	g.protect(t, "counted.test", byHeader(g.config("counted/api")))
+	g.await(t, "the key", func() error {
+		if a := g.send(t, "counted.test", "GET /", apiKeyHeader+"counted-key"); a.status != http.StatusOK {
 			return fmt.Errorf("got %d", a.status)
 		}
 		return nil
@@ -305,10 +306,8 @@ func TestMetricsOfRequests(t *testing.T) {
 	count := func(of *regexp.Regexp, least int) int {
 		t.Helper()
 		n := 0
-		// A gateway whose reports have failed for a while, because of another test,
-		// goes on with them after half a minute at the latest (and a tenth).
 		err := stack.Until(t.Context(), "requests to be reported", 2*patience, func() error {
-			found := of.FindStringSubmatch(scrape(t, shared.plane))
+			found := of.FindStringSubmatch(scrape(t, g.plane))
 			if found == nil {
 				return errors.New("there are none")
 			}
@@ -319,16 +318,16 @@ func TestMetricsOfRequests(t *testing.T) {
 			return err
 		})
 		if err != nil {
-			t.Fatalf("%v; of reports Traefik says:\n%s", err, strings.Join(linesWith(shared.traefik.Log.Since(0), "reports to"), "\n"))
+			t.Fatalf("%v; of reports Traefik says:\n%s", err, strings.Join(linesWith(g.traefik.Log.Since(0), "reports"), "\n"))
 		}
 		return n
 	}
 	before := count(admitted, 1)
 	for range 7 {
-		shared.send(t, "counted.test", "GET /", apiKeyHeader+"counted-key")
+		g.send(t, "counted.test", "GET /", apiKeyHeader+"counted-key")
 	}
 	for range 3 {
-		shared.send(t, "counted.test", "GET /", apiKeyHeader+"another-key")
+		g.send(t, "counted.test", "GET /", apiKeyHeader+"another-key")
 	}
 	if got := count(admitted, before+7); got != before+7 {
 		t.Errorf("%d were admitted, want %d", got, before+7)
@@ -336,15 +335,15 @@ func TestMetricsOfRequests(t *testing.T) {
 	if got := count(refused, 3); got != 3 {
 		t.Errorf("%d were refused, want 3", got)
 	}
-	current := regexp.MustCompile(`(?m)^tollgate_table_revision (\S+)$`).FindStringSubmatch(scrape(t, shared.plane))
+	current := regexp.MustCompile(`(?m)^tollgate_table_revision (\S+)$`).FindStringSubmatch(scrape(t, g.plane))
 	if current == nil {
 		t.Fatal("there is no tollgate_table_revision")
 	}
 	gateway := regexp.MustCompile(`(?m)^tollgate_gateway_revision{gateway="[0-9a-f]{32}",host="[^"]*"} (\S+)$`)
-	shared.await(t, "the gateway's revision", func() error {
+	g.await(t, "the gateway's revision", func() error {
 		// Each endpoint has a gateway of its own, and those of other tests may have
 		// gone with an older table.
-		all := gateway.FindAllStringSubmatch(scrape(t, shared.plane), -1)
+		all := gateway.FindAllStringSubmatch(scrape(t, g.plane), -1)
 		for _, found := range all {
 			if found[1] == current[1] {
 				return nil
