@@ -172,10 +172,12 @@ func (b *bucket) settle(now int64) (data []byte, keep time.Duration) {
 		for same < len(entries) && entries[same].limit == entries[0].limit && entries[same].job != entries[same-1].job {
 			same++
 		}
-		if b.rate {
-			keep = max(keep, settleRate(b.record.rate, entries[:same], now))
+		if limit := entries[0].limit; b.rate {
+			settleAll(b.record.rate, *limit.rate, entries[:same], now)
+			keep = max(keep, b.record.rate.Keep(now))
 		} else {
-			keep = max(keep, settleQuota(b.record.quota, entries[:same], now))
+			settleAll(b.record.quota, *limit.quota, entries[:same], now)
+			keep = max(keep, b.record.quota.Keep(*limit.quota, now))
 		}
 		entries = entries[same:]
 	}
@@ -189,26 +191,14 @@ func (b *bucket) settle(now int64) (data []byte, keep time.Duration) {
 	return b.record.encode(), keep
 }
 
-// settleRate settles entries by the same plan, and returns for how long the record must
-// be kept.
-func settleRate(record *shares.RateRecord, entries []pending, now int64) time.Duration {
-	plan := *entries[0].limit.rate
-	for i := range entries {
-		if p := &entries[i]; p.alive(now) {
-			record.Take(plan, p.job.tenure.at(now), entryOf(p.entry), now)
-		}
-	}
-	for i := range entries {
-		if p := &entries[i]; p.alive(now) {
-			p.share = record.Give(plan, p.job.tenure.at(now), entryOf(p.entry))
-		}
-	}
-	return record.Keep(now)
+// settler is what a record does for the entries of a plan P.
+type settler[P any] interface {
+	Take(plan P, tenure shares.Tenure, entry shares.Entry, now int64)
+	Give(plan P, tenure shares.Tenure, entry shares.Entry) shares.Share
 }
 
-// settleQuota is settleRate for a quota.
-func settleQuota(record *shares.QuotaRecord, entries []pending, now int64) time.Duration {
-	plan := *entries[0].limit.quota
+// settleAll settles entries by the same plan.
+func settleAll[P any](record settler[P], plan P, entries []pending, now int64) {
 	for i := range entries {
 		if p := &entries[i]; p.alive(now) {
 			record.Take(plan, p.job.tenure.at(now), entryOf(p.entry), now)
@@ -219,7 +209,6 @@ func settleQuota(record *shares.QuotaRecord, entries []pending, now int64) time.
 			p.share = record.Give(plan, p.job.tenure.at(now), entryOf(p.entry))
 		}
 	}
-	return record.Keep(plan, now)
 }
 
 // stateOfRate tells how a bucket is.
