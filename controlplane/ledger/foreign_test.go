@@ -1,37 +1,20 @@
 package ledger
 
 import (
-	"context"
 	"errors"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/tollgate-apim/tollgate/controlplane/store"
+	"github.com/tollgate-apim/tollgate/controlplane/store/storetest"
 )
-
-// foreign is a store that has under some keys what something else has written.
-type foreign struct {
-	store.Store
-	keys map[string]bool
-}
-
-func (f *foreign) Get(ctx context.Context, keys ...string) ([]store.Value, time.Time, error) {
-	values, now, err := f.Store.Get(ctx, keys...)
-	for i, key := range keys {
-		if err == nil && f.keys[key] {
-			values[i] = store.Value{Err: errors.New("key " + key + " is foreign")}
-		}
-	}
-	return values, now, err
-}
 
 // TestForeign has something foreign in the place of a gateway's record: its reports are
 // not taken, and those of others are, also where all are looked at together.
 func TestForeign(t *testing.T) {
 	c, log := &clock{start}, &strings.Builder{}
 	f := &faulty{Store: store.NewMemory(c.now)}
-	over := &foreign{Store: f}
+	over := &storetest.Foreign{Store: f}
 	l := newLedger(over, c, log)
 	// Three reports are in doubt, all of which were taken.
 	for n := range 3 {
@@ -48,7 +31,7 @@ func TestForeign(t *testing.T) {
 		}
 	}
 	f.after, f.get = nil, nil
-	over.keys = map[string]bool{recordKey(instance(1)): true}
+	over.Keys = map[string]bool{recordKey(instance(1)): true}
 	for range 3 {
 		c.Time = c.Add(wellAfter)
 		l.tend(t.Context())
@@ -68,7 +51,7 @@ func TestForeign(t *testing.T) {
 	if got := strings.Count(log.String(), "something else has written"); got != 1 {
 		t.Errorf("logged %d times: %s", got, log)
 	}
-	over.keys = nil
+	over.Keys = nil
 	mustTake(t, l, report(1, 2, 1))
 	if got := total(l); got != 32 {
 		t.Errorf("counted %d requests, want all", got)

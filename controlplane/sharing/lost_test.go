@@ -2,13 +2,13 @@ package sharing
 
 import (
 	"bytes"
-	"context"
 	"errors"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/tollgate-apim/tollgate/controlplane/store"
+	"github.com/tollgate-apim/tollgate/controlplane/store/storetest"
 	"github.com/tollgate-apim/tollgate/holding"
 	"github.com/tollgate-apim/tollgate/table"
 	"github.com/tollgate-apim/tollgate/usage"
@@ -114,40 +114,14 @@ func TestNothingOfBucket(t *testing.T) {
 	}
 }
 
-// foreign is a store that has under some keys what something else has written.
-type foreign struct {
-	store.Store
-	keys map[string]bool
-}
-
-func (f *foreign) Get(ctx context.Context, keys ...string) ([]store.Value, time.Time, error) {
-	values, now, err := f.Store.Get(ctx, keys...)
-	for i, key := range keys {
-		if err == nil && f.keys[key] {
-			values[i] = store.Value{Err: errors.New("key " + key + " is foreign")}
-		}
-	}
-	return values, now, err
-}
-
-func (f *foreign) GetChanged(ctx context.Context, known ...store.Known) ([]store.Value, time.Time, error) {
-	values, now, err := f.Store.GetChanged(ctx, known...)
-	for i, k := range known {
-		if err == nil && f.keys[k.Key] {
-			values[i] = store.Value{Err: errors.New("key " + k.Key + " is foreign")}
-		}
-	}
-	return values, now, err
-}
-
 // TestForeign has something foreign in the place of a record: there is no share of that
 // bucket, and one of each other.
 func TestForeign(t *testing.T) {
 	c, log := &clock{start}, &bytes.Buffer{}
-	f := &foreign{Store: store.NewMemory(c.now)}
+	f := &storetest.Foreign{Store: store.NewMemory(c.now)}
 	s := newSharing(f, c, log)
 	e := begin(t, s, 1)
-	f.keys = map[string]bool{"share/quota/b": true}
+	f.Keys = map[string]bool{"share/quota/b": true}
 	other := wants(10)
 	other.Bucket = "other"
 	for range 2 {
@@ -159,7 +133,7 @@ func TestForeign(t *testing.T) {
 	if got := s.Entries(); got != (Entries{Settled: 2, Unreadable: 2}) {
 		t.Errorf("got %+v", got)
 	}
-	f.keys = map[string]bool{registryKey: true}
+	f.Keys = map[string]bool{registryKey: true}
 	if told, _, err := s.Settle(t.Context(), &usage.Report{Instance: instance(2), Sequence: 1, Sharing: true}); told != nil || err == nil {
 		t.Errorf("without the registry: got %+v, %v", told, err)
 	}
